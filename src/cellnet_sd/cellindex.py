@@ -1,0 +1,215 @@
+"""The cell index: one row per cell, in the order of the file. Built once per file and saved beside it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cellnet_sd import keys
+from cellnet_sd.components import attributes
+from cellnet_sd.components.attributes import Spellings
+from cellnet_sd.findings import Choices, Findings, SlideFinding
+from cellnet_sd.layout import Component
+from cellnet_sd.problems import Problem
+from cellnet_sd.rows import CellOrder, row_order
+from cellnet_sd.slides import Evidence, assign_slides
+from cellnet_sd.sources.facts import Facts, FormColumn, Stated
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class CellIndex:
+    """What is known of every cell of a file without reading its expression or images.
+
+    Parameters
+    ----------
+    path
+        The file.
+    names
+        Bare name of each cell's group.
+    containers
+        Path of the group each cell lies in, `""` for the root.
+    slides
+        Slide of each cell: int32 codes into `findings.slides`.
+    obs, obsm
+        Attributes as columns, and positions in pixels.
+    spellings
+        How the attributes are spelled in the file; exceptions by row.
+    forms
+        How each component of each cell is stored.
+    wsi
+        A number per distinct WSI image, -1 where a cell has none.
+    stated
+        What the root and the containers state.
+    defects
+        What cannot be read, as far as the index can tell.
+    unknown
+        Objects in the file that are no part of the layout, and how many of each.
+    gene_names
+        Gene names that the cells state themselves, all alike.
+    findings
+        What was found out by looking at samples, or chosen by the caller.
+    load_captions
+        Gives the captions when they are asked for.
+    """
+
+    path: Path
+    names: pd.Series
+    containers: pd.Categorical
+    slides: NDArray[np.int32]
+    obs: pd.DataFrame
+    obsm: Mapping[str, NDArray[np.float64]]
+    spellings: Spellings
+    forms: Mapping[Component, FormColumn]
+    wsi: NDArray[np.int32]
+    stated: Mapping[str, Stated]
+    defects: tuple[Problem, ...]
+    unknown: Mapping[str, int]
+    gene_names: tuple[str, ...] | None
+    findings: Findings
+    load_captions: Callable[[], pd.Series]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def captions(self) -> pd.Series:
+        """Captions in row order, `str`, missing where a cell has none."""
+        return self.load_captions()
+
+    def group_paths(self, rows: Sequence[int] | Rows) -> list[str]:
+        """Return the path of the group of each cell at `rows`."""
+        containers = self.containers.categories[self.containers.codes[rows]]
+        return [f"{container}/{name}" for container, name in zip(containers, self.names.iloc[rows], strict=True)]
+
+    def has(self, component: Component, rows: Rows | slice = slice(None)) -> NDArray[np.bool_]:
+        """Return whether each cell at `rows` has `component`."""
+        return np.asarray(self.forms[component].codes[rows] >= 0)
+
+    def slide_names(self) -> list[str]:
+        """Return the names of the slides."""
+        return [slide.name for slide in self.findings.slides]
+
+    def rows_of_slides(self) -> list[Rows]:
+        """Return the rows of each slide, in file order."""
+        order = np.argsort(self.slides, kind="stable").astype(np.int64)
+        ends = np.cumsum(np.bincount(self.slides, minlength=len(self.findings.slides)))
+        return np.split(order, ends[:-1])
+
+    def obs_names(self, rows: Rows | None = None) -> pd.Index:
+        """Return the names of the cells at `rows` as an object has them.
+
+        The bare group name where it is unique among them, `{slide}/{name}` for those that clash, and the path of the
+        group for those that still do. After the last slash is always the bare name.
+        """
+        names = self.names if rows is None else self.names.iloc[rows]
+        clashing = names.duplicated(keep=False).to_numpy()
+        if not clashing.any():
+            return pd.Index(names, name=None)
+        at = np.flatnonzero(clashing) if rows is None else np.asarray(rows)[clashing]
+        full = names.to_numpy(dtype=object).copy()
+        full[clashing] = np.array(self.slide_names(), dtype=object)[self.slides[at]] + "/" + full[clashing]
+        still = pd.Series(full).duplicated(keep=False).to_numpy()
+        if still.any():  # several groups of one slide hold a cell of this name
+            at = np.flatnonzero(still) if rows is None else np.asarray(rows)[still]
+            full[still] = [f"{self.containers[row]}/{self.names.iloc[row]}" for row in at]
+        return pd.Index(full, dtype="str")
+
+    def frame(self, rows: Rows | None = None) -> pd.DataFrame:
+        """Return the attributes of the cells at `rows`, with their slide, indexed by `obs_names`."""
+        obs = self.obs if rows is None else self.obs.iloc[rows]
+        slides = self.slides if rows is None else self.slides[rows]
+        frame = obs.set_axis(self.obs_names(rows))
+        frame.insert(0, keys.SLIDE, pd.Categorical.from_codes(slides, categories=self.slide_names()))
+        return frame
+
+
+def from_facts(path: Path, facts: Facts, choices: Choices) -> CellIndex:
+    """Return the index of a scanned file, with its rows ordered and its slides told apart; samples not yet looked at.
+
+    Raises
+    ------
+    LayoutError
+        If `choices` ask for an order or a slide attribute that the file lacks.
+    """
+    rows, order = row_order(path, facts.names, facts.containers, facts.stated, choices.cell_order)
+    table = attributes.decode([facts.documents[row] for row in rows])
+    names = pd.Series([facts.names[row] for row in rows], dtype="str")
+    containers = pd.Categorical(facts.containers, categories=list(dict.fromkeys(facts.containers))).take(rows)
+    captions = pd.Series([facts.captions[row] for row in rows], dtype="str")
+    row_of = np.empty(len(rows), dtype=np.int64)
+    row_of[rows] = np.arange(len(rows))
+    defects = [Problem(int(row_of[row]), component, reason) for row, component, reason in facts.defects]
+    index = CellIndex(
+        path=path,
+        names=names,
+        containers=containers,
+        slides=np.zeros(len(rows), np.int32),
+        obs=table.obs,
+        obsm=table.obsm,
+        spellings=table.spellings,
+        forms={component: column.take(rows) for component, column in facts.forms.items()},
+        wsi=facts.wsi[rows],
+        stated=facts.stated,
+        defects=tuple(sorted([*defects, *table.problems])),
+        unknown=dict(facts.unknown),
+        gene_names=facts.gene_names,
+        findings=Findings(order=order),
+        load_captions=lambda: captions,
+    )
+    return with_slides(index, choices.slide_key)
+
+
+def with_slides(index: CellIndex, slide_key: str | None) -> CellIndex:
+    """Return `index` with its slides told apart anew."""
+    evidence = Evidence(index.path, index.obs, index.spellings, index.containers, index.wsi)
+    slides = assign_slides(evidence, slide_key)
+    counts = np.bincount(slides.codes, minlength=len(slides.names))
+    found = tuple(
+        SlideFinding(name=name, original=original, n_cells=int(count))
+        for name, original, count in zip(slides.names, slides.originals, counts, strict=True)
+    )
+    findings = Findings(order=index.findings.order, slides_by=slides.words, slides=found)
+    return replace(index, slides=slides.codes, findings=findings)
+
+
+def reordered(index: CellIndex, order: CellOrder) -> CellIndex:
+    """Return `index` with its rows in another order; slides and findings are those of the old order.
+
+    Raises
+    ------
+    LayoutError
+        If the file lacks that order.
+    """
+    names = index.names.tolist()
+    containers = [str(container) for container in index.containers]
+    rows, order = row_order(index.path, names, containers, index.stated, order)
+    row_of = np.empty(len(rows), dtype=np.int64)
+    row_of[rows] = np.arange(len(rows))
+    load = index.load_captions
+    return replace(
+        index,
+        names=index.names.iloc[rows].reset_index(drop=True),
+        containers=index.containers.take(rows),
+        slides=index.slides[rows],
+        obs=index.obs.iloc[rows].reset_index(drop=True),
+        obsm={key: positions[rows] for key, positions in index.obsm.items()},
+        spellings=index.spellings.for_cells({str(row): str(row_of[row]) for row in range(len(rows))}),
+        forms={component: column.take(rows) for component, column in index.forms.items()},
+        wsi=index.wsi[rows],
+        defects=tuple(sorted(Problem(int(row_of[p.row]), p.component, p.reason) for p in index.defects)),
+        findings=replace_order(index.findings, order),
+        load_captions=lambda: load().iloc[rows].reset_index(drop=True),
+    )
+
+
+def replace_order(findings: Findings, order: CellOrder) -> Findings:
+    """Return `findings` with another order of the rows."""
+    import msgspec
+
+    return msgspec.structs.replace(findings, order=order)

@@ -1,0 +1,67 @@
+"""`obsp`: cell-cell communication among the cells that are read."""
+
+from typing import TYPE_CHECKING
+
+from cellnet_sd.cellindex import Rows
+from cellnet_sd.components import ccc
+from cellnet_sd.components.ccc import CCCLinks
+from cellnet_sd.detection import ccc_context
+from cellnet_sd.layout import CCC_REACH_UM, Component
+from cellnet_sd.matrix import batches
+from cellnet_sd.notes import Notes
+from cellnet_sd.problems import Problems
+from cellnet_sd.sources.hdf5 import Hdf5Source
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+_BYTES_PER_CELL = 2**14
+
+
+def read_links(source: Hdf5Source, rows: Rows, problems: Problems) -> CCCLinks | None:
+    """Return the links that the cells at `rows` store; `None` if the file has no CCC.
+
+    Malformed cells are reported to `problems` and have no links.
+    """
+    layout = source.index.findings.ccc
+    if layout is None or not len(rows):
+        return None
+    context = ccc_context(source)
+    decoded = [
+        ccc.decode(source.fetch(Component.CCC, batch), batch, layout, context, problems)
+        for batch in batches(rows, _BYTES_PER_CELL, "Reading CCC")
+    ]
+    return ccc.concat(decoded)
+
+
+def annotate(  # noqa: PLR0913
+    adata: "AnnData", source: Hdf5Source, links: CCCLinks, rows: Rows, *, pairs: bool, genes: "pd.Index", notes: Notes
+) -> None:
+    """Write the links among the cells at `rows` to their table, and note what was left out.
+
+    Parameters
+    ----------
+    adata, rows
+        The table, and the rows of its cells in the file.
+    source, links
+        The file, and what was decoded of it.
+    pairs
+        Whether to write a matrix for each ligand-receptor pair too.
+    genes
+        Names of all genes of the file: pairs are split into ligand and receptor by them.
+    notes
+        Where links that were left out are counted.
+    """
+    scales = {slide.mpp for slide in source.index.findings.slides}
+    mpp = scales.pop() if len(scales) == 1 else None
+    reach = None if mpp is None else CCC_REACH_UM / mpp
+    found = ccc.annotate(adata, ccc.select(links, rows, pairs=pairs), genes=genes, distance_threshold=reach)
+    if found.n_dropped:
+        notes.take(f"{found.n_dropped:,} CCC links to cells left out were dropped")
+    if found.unsplit:
+        notes.take(f"{len(found.unsplit):,} CCC pairs are not a ligand and a receptor among the genes: left unsplit")
+    if found.n_unstored:
+        notes.warn_of(f"{found.n_unstored:,} CCC links are stored only with another cell than their sender: left out")
+    if links.n_inexact:
+        notes.warn_of(f"{links.n_inexact:,} CCC values were rounded: they are stored with more digits")

@@ -1,0 +1,364 @@
+"""The attributes room: `attributes.json` ↔ columns of `obs` and positions in `obsm`.
+
+An attribute becomes one column (or one pair of coordinates) through its codec. What a codec would not spell again
+exactly as stored (a value written differently from its neighbours, a key absent here and null there) is kept as an
+exception, cell by cell, so that writing back loses nothing.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cellnet_sd import keys
+from cellnet_sd.components.attribute_codecs import (
+    Codec,
+    Json,
+    Label,
+    Length,
+    Number,
+    Position,
+    Text,
+    fit_extra,
+    to_json,
+)
+from cellnet_sd.layout import (
+    ATTRIBUTES,
+    CELL_DIAMETER,
+    LABELS,
+    POSITION_IN_TISSUE,
+    POSITION_IN_WSI,
+    Component,
+)
+from cellnet_sd.naming import legal_names
+from cellnet_sd.problems import Problem
+
+OBSM: Mapping[str, str] = {POSITION_IN_WSI: keys.SPATIAL, POSITION_IN_TISSUE: keys.SPATIAL_TISSUE}
+"""The attributes that are positions, and the `obsm` key each goes to."""
+
+Document = Mapping[str, Any]
+_MISSING = object()
+
+
+class Attribute(msgspec.Struct, frozen=True):
+    """One attribute: its name in the file, its column in `obs` or key in `obsm`, and how values are spelled."""
+
+    name: str
+    column: str
+    codec: Codec
+    absent: bool = False
+    """Whether a cell without a value lacks the key (else the key is there and null)."""
+
+
+class Spellings(msgspec.Struct, frozen=True):
+    """How the attributes of a file are spelled, in the order of their keys."""
+
+    attributes: tuple[Attribute, ...] = ()
+    exceptions: dict[str, dict[str, list[Any]]] = msgspec.field(default_factory=dict)
+    """By attribute and cell: `[value]` as stored, or `[]` where the key is absent."""
+
+    def for_cells(self, names: Mapping[str, str]) -> "Spellings":
+        """Return the spellings with exceptions only of the cells that are keys of `names`, renamed to its values."""
+        kept = {
+            attribute: {names[cell]: value for cell, value in cells.items() if cell in names}
+            for attribute, cells in self.exceptions.items()
+        }
+        return Spellings(self.attributes, {attribute: cells for attribute, cells in kept.items() if cells})
+
+
+@dataclass(frozen=True)
+class AttributeTable:
+    """The attributes of many cells as columns.
+
+    Parameters
+    ----------
+    obs
+        One row per document: categoricals for labels, numbers for numbers, µm for the diameter.
+    obsm
+        Positions in pixels by `obsm` key, float64 of shape (n, 2), x then y, NaN where missing.
+    spellings
+        How to write the same documents again; exceptions by row number.
+    problems
+        Documents that are malformed; their rows are missing values.
+    """
+
+    obs: pd.DataFrame
+    obsm: dict[str, NDArray[np.float64]]
+    spellings: Spellings
+    problems: list[Problem]
+
+
+def parse_document(text: str) -> Document:
+    """Return the JSON object in `text`.
+
+    Raises
+    ------
+    ValueError
+        If `text` is not a JSON object; the message is the reason.
+    """
+    try:
+        document = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        document = _parse_leniently(text)
+    if not isinstance(document, dict):
+        msg = f"a JSON object is expected, {type(document).__name__} is stored"
+        raise ValueError(msg)
+    return document
+
+
+def _parse_leniently(text: str) -> Any:
+    """Parse what Python's `json` writes and the standard forbids: NaN and infinities."""
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        msg = f"broken JSON: {error}"
+        raise ValueError(msg) from error
+
+
+# --- documents → columns ---------------------------------------------------------------------------------------------
+
+
+def decode(documents: Sequence[Document | None]) -> AttributeTable:
+    """Return the documents of many cells as columns; `None` is a cell without attributes."""
+    names = key_order(documents)
+    problems: list[Problem] = []
+    obs: dict[str, pd.Series] = {}
+    obsm: dict[str, NDArray[np.float64]] = {}
+    attributes, exceptions = [], {}
+    for name, column in zip(names, _columns(names), strict=True):
+        stored = _Stored.gather(documents, name, problems)
+        codec = stored.fit()
+        attribute = Attribute(name, column, codec, absent=stored.mostly_absent)
+        attributes.append(attribute)
+        if isinstance(codec, Position):
+            obsm[column] = stored.positions()
+        elif isinstance(codec, Length):
+            obs[column] = pd.Series(stored.lengths())
+        else:
+            obs[column] = codec.column(stored.values, stored.present)
+        if odd := stored.exceptions(attribute):
+            exceptions[name] = odd
+    frame = pd.DataFrame(obs, index=pd.RangeIndex(len(documents)))
+    return AttributeTable(frame, obsm, Spellings(tuple(attributes), exceptions), problems)
+
+
+def key_order(documents: Iterable[Document | None]) -> list[str]:
+    """Return all keys of `documents`, each after the key it follows where it was first met."""
+    order: list[str] = []
+    known: set[str] = set()
+    for document in documents:
+        if document is None or known.issuperset(document):
+            continue
+        at = 0
+        for key in document:
+            if key in known:
+                at = order.index(key) + 1
+                continue
+            order.insert(at, key)
+            known.add(key)
+            at += 1
+    return order
+
+
+def _columns(names: Sequence[str]) -> list[str]:
+    """Return the column of each attribute: published names are as they are, the others step aside."""
+    published = {name: OBSM.get(name, name) for name in ATTRIBUTES}
+    extras = [name for name in names if name not in published]
+    legal = legal_names(extras, taken=[*keys.OWN_OBS, *published.values()])
+    return [{**published, **dict(zip(extras, legal, strict=True))}[name] for name in names]
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """The values of one attribute: those that are there, which rows they are of, and which rows lack the key."""
+
+    name: str
+    values: list[Any]
+    present: NDArray[np.bool_]
+    absent: NDArray[np.bool_]
+
+    @classmethod
+    def gather(cls, documents: Sequence[Document | None], name: str, problems: list[Problem]) -> "_Stored":
+        stored = [_MISSING if document is None else document.get(name, _MISSING) for document in documents]
+        absent = np.array([value is _MISSING for value in stored], dtype=bool)
+        parse = _PARSERS.get(name)
+        if parse is not None:
+            stored = [_checked(value, parse, row, name, problems) for row, value in enumerate(stored)]
+        present = np.array([value is not _MISSING and value is not None for value in stored], dtype=bool)
+        return cls(name, [stored[row] for row in np.flatnonzero(present)], present, absent)
+
+    @property
+    def mostly_absent(self) -> bool:
+        missing = ~self.present
+        return bool(self.absent.sum() * 2 > missing.sum())
+
+    def fit(self) -> Codec:
+        if self.name in OBSM:
+            return Position.fit(self.values)
+        if self.name == CELL_DIAMETER:
+            return Length.fit(self.values)
+        return Label.fit(self.values) if self.name in LABELS else fit_extra(self.values)
+
+    def positions(self) -> NDArray[np.float64]:
+        pairs = np.full((len(self.present), 2), math.nan)
+        pairs[self.present] = np.array([Position.parse(value) for value in self.values]).reshape(-1, 2)
+        return pairs
+
+    def lengths(self) -> NDArray[np.float64]:
+        lengths = np.full(len(self.present), math.nan)
+        lengths[self.present] = [Length.parse(value) for value in self.values]
+        return lengths
+
+    def respelled(self, codec: Codec) -> list[Any]:
+        if isinstance(codec, Position):
+            return codec.values(self.positions()[self.present])
+        if isinstance(codec, Length):
+            return codec.values(self.lengths()[self.present])
+        return codec.values(codec.column(self.values, self.present)[self.present])
+
+    def exceptions(self, attribute: Attribute) -> dict[str, list[Any]]:
+        odd = {str(row): [] if self.absent[row] else [None] for row in self._oddly_missing(attribute)}
+        rows = np.flatnonzero(self.present)
+        again = self.respelled(attribute.codec)
+        odd |= {
+            str(row): [value]
+            for row, value, spelled in zip(rows, self.values, again, strict=True)
+            if not _identical(value, spelled)
+        }
+        return odd
+
+    def _oddly_missing(self, attribute: Attribute) -> NDArray[np.int64]:
+        return np.flatnonzero(~self.present & (self.absent != attribute.absent))
+
+
+_PARSERS = {CELL_DIAMETER: Length.parse, **dict.fromkeys(OBSM, Position.parse)}
+
+
+def _checked(value: Any, parse: Any, row: int, name: str, problems: list[Problem]) -> Any:
+    """Return `value`, or `None` and a problem if it cannot be parsed."""
+    if value is _MISSING or value is None:
+        return value
+    try:
+        parse(value)
+    except (ValueError, OverflowError) as error:
+        problems.append(Problem(row, Component.ATTRIBUTES, f"{name}: {error}"))
+        return None
+    return value
+
+
+def _identical(a: Any, b: Any) -> bool:
+    """Whether two JSON values are the same in type too: 1, 1.0 and true are three values."""
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, float | list | dict):
+        return to_json(a) == to_json(b)
+    return bool(a == b)
+
+
+# --- columns → documents ---------------------------------------------------------------------------------------------
+
+
+def encode(
+    obs: pd.DataFrame, obsm: Mapping[str, NDArray[np.float64]], spellings: Spellings | None = None
+) -> list[dict[str, Any]]:
+    """Return one document per row of `obs`: the inverse of `decode`.
+
+    Attributes that `spellings` does not know (columns added since reading, or an object that never was Cell-NET) are
+    spelled as published, after the known ones. An exception counts only while the value is still the one it spells.
+    """
+    known = complete(spellings or Spellings(), obs, obsm)
+    documents: list[dict[str, Any]] = [{} for _ in range(len(obs))]
+    for attribute in known.attributes:
+        present, values = _spelled(attribute, obs, obsm)
+        _add(documents, attribute, present, values)
+        _restore(documents, attribute, known.exceptions.get(attribute.name, {}), obs.index)
+    order = {attribute.name: at for at, attribute in enumerate(known.attributes)}
+    return [dict(sorted(document.items(), key=lambda item: order[item[0]])) for document in documents]
+
+
+def complete(spellings: Spellings, obs: pd.DataFrame, obsm: Mapping[str, Any]) -> Spellings:
+    """Return `spellings` without attributes the object lost and with those it gained."""
+    there = {*obs.columns, *(key for key in OBSM.values() if key in obsm)}
+    kept = [attribute for attribute in spellings.attributes if attribute.column in there]
+    have = {attribute.column for attribute in kept} | set(keys.OWN_OBS)
+    published = {OBSM.get(name, name): name for name in ATTRIBUTES}
+    gained = [column for column in (*published, *obs.columns) if column in there and column not in have]
+    fresh = [_fresh(published.get(column, column), column, obs) for column in dict.fromkeys(gained)]
+    return Spellings((*kept, *fresh), spellings.exceptions)
+
+
+def _fresh(name: str, column: str, obs: pd.DataFrame) -> Attribute:
+    """Return an attribute spelled as published."""
+    if name in OBSM:
+        return Attribute(name, column, Position())
+    if name == CELL_DIAMETER:
+        return Attribute(name, column, Length())
+    dtype = obs[column].dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        return Attribute(name, column, Label(text=dtype.categories.inferred_type == "string" or not len(dtype.categories)))
+    if pd.api.types.is_bool_dtype(dtype):
+        return Attribute(name, column, Number("bool"))
+    if pd.api.types.is_numeric_dtype(dtype):
+        return Attribute(name, column, Number("int" if pd.api.types.is_integer_dtype(dtype) else "float"))
+    return Attribute(name, column, Text() if pd.api.types.is_string_dtype(obs[column]) else Json())
+
+
+def _spelled(
+    attribute: Attribute, obs: pd.DataFrame, obsm: Mapping[str, NDArray[np.float64]]
+) -> tuple[NDArray[np.bool_], list[Any]]:
+    """Return which rows have a value, and those values as JSON spells them."""
+    codec = attribute.codec
+    if isinstance(codec, Position):
+        pairs = np.asarray(obsm[attribute.column], dtype=np.float64)
+        present = ~np.isnan(pairs).all(axis=1)
+        return present, codec.values(pairs[present])
+    column = obs[attribute.column]
+    present = column.notna().to_numpy()
+    if isinstance(codec, Length):
+        return present, codec.values(column[present].to_numpy(dtype=np.float64))
+    return present, codec.values(column[present])
+
+
+def _add(documents: list[dict[str, Any]], attribute: Attribute, present: NDArray[np.bool_], values: list[Any]) -> None:
+    for row, value in zip(np.flatnonzero(present), values, strict=True):
+        documents[row][attribute.name] = value
+    if not attribute.absent:
+        for row in np.flatnonzero(~present):
+            documents[row][attribute.name] = None
+
+
+def _restore(
+    documents: list[dict[str, Any]], attribute: Attribute, exceptions: Mapping[str, list[Any]], index: pd.Index
+) -> None:
+    """Put back the stored spelling of the cells whose value is still the one that was stored."""
+    if not exceptions:
+        return
+    rows = index.get_indexer_for(pd.Index(list(exceptions)))
+    for row, stored in zip(rows, exceptions.values(), strict=True):
+        if row < 0:
+            continue
+        document = documents[row]
+        missing = document.get(attribute.name) is None
+        if not stored and missing:
+            document.pop(attribute.name, None)
+        elif stored and stored[0] is None and missing:
+            document[attribute.name] = None
+        elif stored and stored[0] is not None and not missing:
+            if _means_the_same(attribute.codec, stored[0], document[attribute.name]):
+                document[attribute.name] = stored[0]
+
+
+def _means_the_same(codec: Codec, stored: Any, spelled: Any) -> bool:
+    if isinstance(codec, Position):
+        return np.array_equal(Position.parse(stored), Position.parse(spelled), equal_nan=True)
+    if isinstance(codec, Length):
+        return Length.parse(stored) == Length.parse(spelled)
+    if isinstance(codec, Label):
+        return bool((stored if isinstance(stored, str) else to_json(stored)) == spelled)
+    return bool(stored == spelled)

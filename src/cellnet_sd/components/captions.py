@@ -1,0 +1,25 @@
+"""The captions room: `caption.txt` ↔ a column of text.
+
+Captions are decoded where they are found, by the scan, since an index holds them; here is where they go.
+"""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+
+def column(captions: Sequence[str | None] | pd.Series, index: pd.Index) -> pd.Series:
+    """Return captions as a column of `obs`: strings, missing where a cell has none.
+
+    AnnData makes text that repeats categorical when it writes; so it is categorical from the start, and what is read
+    back is equal.
+    """
+    text = pd.Series(captions, dtype="str")
+    present = text.dropna()
+    series = text if present.nunique() == len(present) else text.astype("category")
+    return series.set_axis(index)
+
+
+def encode(column: pd.Series) -> list[str | None]:
+    """Return the captions of a column; `None` where a cell has none."""
+    return [None if missing else str(text) for text, missing in zip(column, column.isna(), strict=True)]

@@ -1,0 +1,130 @@
+"""The expression room: stored expression profiles ↔ rows of `X`, a CSR matrix of float32."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellnet_sd.components.sparse import MalformedValueError, vector_from_raw
+from cellnet_sd.layout import Component
+from cellnet_sd.problems import Problem, Problems
+from cellnet_sd.sources.base import Raw, Unreadable
+from cellnet_sd.sources.facts import FormColumn, StoredForm
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+ExpressionKind = Literal["lognorm", "counts"]
+Stored = Raw | Unreadable | None
+
+
+@dataclass(frozen=True)
+class Profiles:
+    """Decoded expression profiles.
+
+    Parameters
+    ----------
+    matrix
+        CSR float32 of shape (n_cells, n_genes), indices sorted. Rows of malformed cells are empty, and reported.
+    n_inexact
+        How many stored values float32 cannot hold exactly.
+    """
+
+    matrix: "csr_matrix"
+    n_inexact: int
+
+
+def gene_counts(column: FormColumn) -> Counter[int]:
+    """Return how many cells store a profile of each length; forms that do not state a length are left out."""
+    counts: Counter[int] = Counter()
+    for form, n_cells in column.counts().items():
+        if (length := stated_length(form)) is not None:
+            counts[length] += n_cells
+    return counts
+
+
+def stated_length(form: StoredForm) -> int | None:
+    """Return the number of genes that a stored form states: a vector, `(1, G)` or `(G, 1)`; `None` if it does not."""
+    shape = form.shape
+    if not shape or len(shape) > 2 or (len(shape) == 2 and 1 not in shape):
+        return None
+    return max(shape)
+
+
+def misfits(column: FormColumn, rows: NDArray[np.int64], n_genes: int) -> Iterator[Problem]:
+    """Yield the cells at `rows` that have no profile, or one whose stored form states another length."""
+    wrong = {
+        code: f"{length:,} values, where a profile has {n_genes:,}"
+        for code, form in enumerate(column.forms)
+        if (length := stated_length(form)) not in (None, n_genes)
+    }
+    codes = column.codes[rows]
+    for at in np.flatnonzero(np.isin(codes, [-1, *wrong])):
+        reason = wrong.get(int(codes[at]), "the cell has none")
+        yield Problem(int(rows[at]), Component.EXPRESSION, reason)
+
+
+def decode(
+    raws: Sequence[Stored], rows: Sequence[int] | NDArray[np.int64], n_genes: int, problems: Problems
+) -> Profiles:
+    """Return the profiles of a batch of cells.
+
+    Parameters
+    ----------
+    raws
+        What is stored, one per cell.
+    rows
+        Rows of the cells in the file, for messages.
+    n_genes
+        Length of a profile; another length is malformed.
+    problems
+        Where cells without a profile, or with a malformed one, are reported.
+    """
+    from scipy.sparse import csr_matrix
+
+    indices, values, n_inexact = [], [], 0
+    for row, raw in zip(rows, raws, strict=True):
+        index, value = _profile(raw, int(row), n_genes, problems)
+        with np.errstate(over="ignore"):
+            exact = value.astype(np.float32)
+        if not np.isfinite(exact).all():
+            problems.report(int(row), Component.EXPRESSION, "a value is too large for float32")
+        n_inexact += int(np.count_nonzero(exact != value))
+        indices.append(index)
+        values.append(exact)
+    indptr = np.concatenate([[0], np.cumsum([len(index) for index in indices], dtype=np.int64)])
+    small = indptr[-1] < np.iinfo(np.int32).max
+    columns = np.concatenate([*indices, np.empty(0, np.int64)]).astype(np.int32 if small else np.int64)
+    data = np.concatenate([*values, np.empty(0, np.float32)])
+    matrix = csr_matrix((data, columns, indptr.astype(columns.dtype)), shape=(len(raws), n_genes))
+    return Profiles(matrix, n_inexact)
+
+
+def _profile(raw: Stored, row: int, n_genes: int, problems: Problems) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Return the genes of one cell and their values; nothing, and a report, if they cannot be had."""
+    reason = "the cell has none" if raw is None else str(raw)
+    if isinstance(raw, Raw):
+        try:
+            return vector_from_raw(raw, n_genes)
+        except MalformedValueError as error:
+            reason = str(error)
+    problems.report(row, Component.EXPRESSION, reason)
+    return np.empty(0, np.int64), np.empty(0, np.float32)
+
+
+def kind_of(matrix: "csr_matrix") -> tuple[ExpressionKind | None, NDArray[np.bool_]]:
+    """Return whether profiles are counts or log-normalised, and which rows are whole numbers.
+
+    Counts are whole; a log-normalised profile has fractions. `None` where profiles disagree, or all are empty. Empty
+    rows say nothing and count as whole.
+    """
+    whole_values = matrix.data == np.floor(matrix.data)
+    fractions = np.add.reduceat(np.append(~whole_values, False), matrix.indptr[:-1]) if len(matrix.indptr) > 1 else []
+    filled = np.diff(matrix.indptr) > 0
+    whole = ~(np.asarray(fractions, dtype=np.int64).astype(bool) & filled)
+    if not filled.any() or len(set(whole[filled].tolist())) > 1:
+        return None, whole
+    return ("counts" if whole[filled][0] else "lognorm"), whole

@@ -1,0 +1,15 @@
+"""Cell, tissue and WSI patches: every stored spelling to arrays, lazily, and back."""
+
+from cellnet_sd.components.images.decode import Frame, decode, detect_frame, encode
+from cellnet_sd.components.images.lazy import patch_array, patch_stack_element, stack_image, wsi_element
+
+__all__ = [
+    "Frame",
+    "decode",
+    "detect_frame",
+    "encode",
+    "patch_array",
+    "patch_stack_element",
+    "stack_image",
+    "wsi_element",
+]

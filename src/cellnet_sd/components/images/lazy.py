@@ -1,0 +1,237 @@
+"""Patches that are read when they are looked at: per row for batches of cells, per 64 cells for image stacks.
+
+Everything here holds a `Source`, which pickles as a path, and row numbers; nothing holds an open file.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from xarray.backends import BackendArray
+from xarray.core import indexing
+
+from cellnet_sd import keys
+from cellnet_sd.components.images.decode import Frame, decode
+from cellnet_sd.errors import CellNetWarning
+from cellnet_sd.layout import Component
+from cellnet_sd.problems import Problems
+from cellnet_sd.sources.base import Source
+
+if TYPE_CHECKING:
+    from dask.array import Array
+    from xarray import DataArray
+
+Rows = NDArray[np.int64]
+
+STACK_CHUNK: Final = 64
+"""Cells per chunk of an image stack."""
+_WSI_CHUNK: Final = 1024
+_BATCH_BYTES: Final = 64 * 2**20
+"""Decoded bytes fetched at a time."""
+_CHANNEL_NAMES: Final = {1: ("grey",), 3: ("r", "g", "b"), 4: ("r", "g", "b", "a")}
+
+
+@dataclass(frozen=True, slots=True)
+class _Stack:
+    """The patches of some rows of a source, in that order; nothing is read until `load`."""
+
+    source: Source
+    component: Component
+    rows: Rows
+    names: Sequence[str]
+    frame: Frame
+
+    def load(self, at: NDArray[np.intp], crop: tuple[Any, ...] = ()) -> NDArray[Any]:
+        """Return the patches at positions `at`, each position read once, as (n, *cropped (H, W, C)).
+
+        Cells without a patch are white, and a warning counts them.
+        """
+        wanted, back = np.unique(at, return_inverse=True)
+        shape = _crop(np.broadcast_to(np.uint8(0), (1, *self.frame.shape)), crop).shape[1:]
+        out = np.empty((len(wanted), *shape), dtype=self.frame.dtype)
+        batch = max(1, _BATCH_BYTES // self.frame.nbytes)
+        absent = 0
+        for start in range(0, len(wanted), batch):
+            patches, present = self._fetch(wanted[start : start + batch])
+            out[start : start + batch] = _crop(patches, crop)
+            absent += int((~present).sum())
+        self._warn_absent(absent)
+        return out if np.array_equal(wanted, at) else out[back]
+
+    def _fetch(self, at: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        rows = self.rows[at]
+        names = dict(zip(rows.tolist(), at.tolist(), strict=True))
+        problems = Problems(self.source.path.name, lambda row: str(self.names[names[row]]))
+        raws = self.source.fetch(self.component, rows)
+        return decode(raws, rows, self.frame, self.component, problems)
+
+    def _warn_absent(self, absent: int) -> None:
+        if absent:
+            msg = f"{self.source.path.name}: {absent:,} cells have no {self.component}; theirs are white."
+            warnings.warn(msg, CellNetWarning, stacklevel=4)
+
+    def czyx(self) -> NDArray[Any]:
+        """Return all patches as (c, z, y, x)."""
+        patches = self.load(np.arange(len(self.rows)))
+        return np.ascontiguousarray(np.moveaxis(patches, -1, 0))
+
+
+def _crop(patches: NDArray[Any], crop: tuple[Any, ...]) -> NDArray[Any]:
+    """Index y, x and c of (n, H, W, C), each on its own (outer indexing); integers drop their axis."""
+    for axis, key in reversed(list(enumerate(crop, start=1))):
+        patches = patches[(slice(None),) * axis + (key,)]
+    return patches
+
+
+class _PatchBackend(BackendArray):  # type: ignore[misc]  # xarray is untyped for mypy here
+    """What xarray indexes: reads the rows asked for, and no others."""
+
+    __slots__ = ("dtype", "shape", "stack")
+
+    def __init__(self, stack: _Stack) -> None:
+        self.stack = stack
+        self.shape = (len(stack.rows), *stack.frame.shape)
+        self.dtype = np.dtype(stack.frame.dtype)
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
+
+    def _read(self, key: tuple[Any, ...]) -> NDArray[Any]:
+        cells, *crop = key
+        at = np.arange(len(self.stack.rows))[cells]
+        patches = self.stack.load(np.atleast_1d(at), tuple(crop))
+        return np.asarray(patches[0] if np.ndim(at) == 0 else patches)
+
+
+def patch_array(source: Source, component: Component, rows: Rows, names: Sequence[str], frame: Frame) -> "DataArray":
+    """Return the patches of some cells as a lazy array, channels last.
+
+    Indexing is lazy, and reading is per row: `array[rows].values` reads the patches of `rows` and no others. The array
+    can be pickled.
+
+    Parameters
+    ----------
+    source, component
+        Where the patches come from, and which level.
+    rows
+        Rows of the source, in the order wanted.
+    names
+        Names of these cells.
+    frame
+        What `detect_frame` found for this component.
+
+    Returns
+    -------
+    `xarray.DataArray` (cell, y, x, c) of the frame's dtype, with the names as coordinate `cell` and the channel names
+    as `c`. Cells without a patch are white, with a `CellNetWarning` that counts them when they are read; tell them by
+    `obs["cell_patch"] == -1`.
+
+    Raises
+    ------
+    MalformedCellError
+        When a patch that is read is malformed.
+    """
+    from xarray import DataArray, Variable
+
+    stack = _Stack(source, component, np.asarray(rows, dtype=np.int64), names, frame)
+    lazy = indexing.LazilyIndexedArray(_PatchBackend(stack))
+    coords = {"cell": np.asarray(names, dtype=object), "c": list(_CHANNEL_NAMES[frame.channels])}
+    return DataArray(Variable(("cell", "y", "x", "c"), lazy), coords=coords, name=component.rpartition("/")[2])
+
+
+# --- image elements --------------------------------------------------------------------------------------------------
+
+
+def stack_image(source: Source, component: Component, rows: Rows, names: Sequence[str], frame: Frame) -> "Array":
+    """Return the patches of some cells as a dask array (c, z, y, x), one z per cell, 64 cells per chunk.
+
+    Each task carries the source and its own 64 rows. Cells without a patch are white, with a warning: leave their
+    rows out. Parameters are those of `patch_array`.
+    """
+    from dask.array import Array
+    from dask.base import tokenize
+
+    rows = np.asarray(rows, dtype=np.int64)
+    name = f"{component.rpartition('/')[2]}-{tokenize(str(source.path), str(component), rows, frame)}"
+    parts = [slice(start, start + STACK_CHUNK) for start in range(0, len(rows), STACK_CHUNK)]
+    stacks = (_Stack(source, component, rows[part], names[part], frame) for part in parts)
+    tasks = {(name, 0, i, 0, 0): (stack.czyx,) for i, stack in enumerate(stacks)}
+    depths = tuple(len(rows[part]) for part in parts)
+    chunks = ((frame.channels,), depths, (frame.height,), (frame.width,))
+    return Array(tasks, name, chunks, dtype=frame.dtype)
+
+
+def patch_stack_element(
+    source: Source, component: Component, rows: Rows, names: Sequence[str], frame: Frame, *, slide: str
+) -> "DataArray":
+    """Return the patches of the cells of one slide as a SpatialData Image3D element (c, z, y, x).
+
+    It lies in a coordinate system of its own, `{slide}_patches`: in the slide's, box queries would crop every patch.
+
+    Parameters
+    ----------
+    source, component, rows, names, frame
+        As in `patch_array`; `rows` must not be empty.
+    slide
+        Name of the slide.
+
+    Raises
+    ------
+    ValueError
+        Without rows: SpatialData has no empty images.
+    """
+    from spatialdata.models import Image3DModel
+    from spatialdata.transformations import Identity
+
+    if not len(rows):
+        msg = f"No cell of slide {slide!r} has a {component}: leave the element out."
+        raise ValueError(msg)
+    return Image3DModel.parse(
+        stack_image(source, component, rows, names, frame),
+        dims=("c", "z", "y", "x"),
+        c_coords=list(_CHANNEL_NAMES[frame.channels]),
+        transformations={str(keys.patch_system(slide)): Identity()},
+        chunks=(frame.channels, STACK_CHUNK, frame.height, frame.width),
+    )
+
+
+def wsi_element(array: NDArray[Any], *, scale: float | None, slide: str, mpp: float | None) -> "DataArray":
+    """Return a whole-slide image as a SpatialData Image2D element (c, y, x), placed on its slide.
+
+    Pixel i covers slide pixels `i * scale ... (i + 1) * scale`, which in SpatialData's convention is a scaling alone.
+
+    Parameters
+    ----------
+    array
+        The image, (H, W, C).
+    scale
+        Slide pixels per pixel of the image. `None` where unknown: the image then lies in a coordinate system of its
+        own, `{slide}_wsi`.
+    slide
+        Name of the slide and of its coordinate system in pixels.
+    mpp
+        Micrometres per slide pixel. Where known, the image lies in `{slide}_um` too.
+    """
+    from spatialdata.models import Image2DModel
+
+    channels = array.shape[2]
+    return Image2DModel.parse(
+        np.ascontiguousarray(np.moveaxis(array, -1, 0)),
+        dims=("c", "y", "x"),
+        c_coords=list(_CHANNEL_NAMES[channels]),
+        transformations=_wsi_transformations(scale, str(slide), mpp),
+        chunks=(channels, _WSI_CHUNK, _WSI_CHUNK),
+    )
+
+
+def _wsi_transformations(scale: float | None, slide: str, mpp: float | None) -> dict[str, Any]:
+    from spatialdata.transformations import Identity, Scale
+
+    if scale is None:
+        return {str(keys.wsi_image(slide)): Identity()}
+    factors = {slide: scale} if mpp is None else {slide: scale, keys.micrometre_system(slide): scale * mpp}
+    # Axes (c, y, x), as SpatialData reads them back: others would make an element unequal to itself once stored.
+    return {str(system): Scale([1.0, factor, factor], axes=("c", "y", "x")) for system, factor in factors.items()}

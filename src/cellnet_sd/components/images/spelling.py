@@ -1,0 +1,97 @@
+"""One stored patch, in any of its spellings, to an array (H, W, C)."""
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellnet_sd.components.images.encoded import NotAnImageError, decode_bytes, sniff
+from cellnet_sd.sources.base import Raw, Unreadable
+
+GREY: Final = "(H, W) arrays"
+CHANNELS_LAST: Final = "(H, W, C) arrays"
+CHANNELS_FIRST: Final = "(C, H, W) arrays"
+_CHANNELS: Final = (1, 3, 4)
+
+
+class Reading(NamedTuple):
+    """One stored patch as an array (H, W, C), and how it was stored; as stored where its axes are ambiguous."""
+
+    array: NDArray[Any]
+    stored: str
+    ambiguous: bool = False
+
+    def in_order(self, order: str) -> "Reading":
+        """Return an ambiguous patch read in one of the two axis orders."""
+        array = np.moveaxis(self.array, 0, -1) if order == CHANNELS_FIRST else self.array
+        return Reading(array, order)
+
+
+def read_patch(raw: Raw | Unreadable) -> Reading:
+    """Return one patch as an array of uint8, or of float in 0-1.
+
+    Raises
+    ------
+    NotAnImageError
+        With the reason.
+    """
+    if isinstance(raw, Unreadable):
+        raise NotAnImageError(raw)
+    if raw.value is None:
+        msg = "a group where an image is expected"
+        raise NotAnImageError(msg)
+    data = _encoded(raw.value)
+    if data is None:
+        return with_axes(checked(raw.value))
+    read = with_axes(checked(decode_bytes(data)), channels_last=True)
+    return read._replace(stored=f"{sniff(data)} bytes")
+
+
+def _encoded(value: NDArray[Any]) -> bytes | None:
+    """Return the bytes of an encoded image, or None where `value` is an array of pixels."""
+    if value.dtype.kind == "O" and value.size == 1:
+        value = np.atleast_1d(_element_bytes(value.item()))
+    if value.dtype.kind in "SV" and value.dtype.names is None and (value.ndim == 1 or value.size == 1):
+        return value.tobytes()
+    if value.dtype == np.uint8 and value.ndim == 1:
+        return value.tobytes()
+    return None
+
+
+def _element_bytes(element: Any) -> Any:
+    """Return the one element of a variable-length dataset in a form that numpy keeps whole."""
+    if isinstance(element, bytes):
+        return np.frombuffer(element, dtype=np.uint8)
+    return element
+
+
+def checked(array: NDArray[Any]) -> NDArray[Any]:
+    """Return `array` in native byte order if it is uint8 or float in 0-1."""
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype.kind != "f":
+        msg = f"{array.dtype} pixels of shape {array.shape}; uint8, or float in 0-1, is expected"
+        raise NotAnImageError(msg)
+    # Written so that NaN fails too.
+    if array.size and not (array.min() >= 0 and array.max() <= 1):
+        msg = f"{array.dtype} pixels from {array.min():.4g} to {array.max():.4g}, outside 0-1"
+        raise NotAnImageError(msg)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def with_axes(array: NDArray[Any], *, channels_last: bool = False) -> Reading:
+    """Return `array` as (H, W, C), or marked as ambiguous."""
+    shape = array.shape
+    if array.ndim == 2 and array.size:
+        return Reading(array[:, :, None], GREY)
+    last = array.ndim == 3 and shape[2] in _CHANNELS
+    first = array.ndim == 3 and shape[0] in _CHANNELS and not channels_last
+    if not array.size or not (last or first):
+        msg = f"shape {shape} is not that of an image"
+        raise NotAnImageError(msg)
+    if last and first and (shape[0] == shape[1]) == (shape[1] == shape[2]):
+        return Reading(array, CHANNELS_LAST, ambiguous=shape != (1, 1, 1))
+    # Where both fit, a square one is taken: windows around a cell are.
+    if last and not (first and shape[1] == shape[2]):
+        return Reading(array, CHANNELS_LAST)
+    return Reading(np.moveaxis(array, 0, -1), CHANNELS_FIRST)

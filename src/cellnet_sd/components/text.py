@@ -1,0 +1,59 @@
+"""Text as HDF5 files hold it: strings of variable and fixed length, bytes, UTF-8 and what is not UTF-8."""
+
+from typing import Any
+
+import numpy as np
+
+from cellnet_sd.sources.base import Raw
+
+
+def raw_text(raw: Raw) -> str:
+    """Return the text of a stored string: scalar or `(1,)`, variable or fixed length, or 1-D uint8 bytes.
+
+    Raises
+    ------
+    ValueError
+        If the value is a group, a list of several strings or a number; the message is the reason.
+    """
+    if raw.value is None:
+        msg = "a group is stored where text should be"
+        raise ValueError(msg)
+    return decode_text(_raw_bytes(np.asarray(raw.value)))
+
+
+def _raw_bytes(value: np.ndarray[Any, Any]) -> bytes | str:
+    if value.ndim == 1 and value.dtype == np.uint8:
+        return value.tobytes().rstrip(b"\0")
+    if value.size != 1:
+        msg = f"one string expected, an array of shape {value.shape} and type {value.dtype} is stored"
+        raise ValueError(msg)
+    item = value.reshape(-1)[0]
+    if isinstance(item, np.ndarray) and item.dtype == np.uint8:
+        return item.tobytes()
+    if isinstance(item, np.void):
+        return item.tobytes().rstrip(b"\0")
+    if not isinstance(item, bytes | str):
+        msg = f"text expected, a value of type {value.dtype} is stored"
+        raise ValueError(msg)
+    return item
+
+
+def decode_text(value: bytes | str) -> str:
+    """Return `value` as text: UTF-8 (a byte order mark is dropped), else latin-1, which every byte string is."""
+    if isinstance(value, str):
+        return value
+    try:
+        return value.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+def text_list(value: Any) -> list[str] | None:
+    """Return a stored list of names (array of strings or bytes, or a single string) as `str`; `None` if it is not one."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "OSU" or array.ndim > 1:
+        return None
+    items = array.reshape(-1).tolist()
+    if not all(isinstance(item, bytes | str) for item in items):
+        return None
+    return [decode_text(item) for item in items]

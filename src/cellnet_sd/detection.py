@@ -1,0 +1,341 @@
+"""Looking at a sample of a file to tell what its numbers mean: counts or logarithms, µm per pixel, WSI scale, CCC.
+
+Every finding is put in words, for `info` and for the provenance of what is read. What cannot be told is kept as an
+error, which only reading that component raises.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, get_args
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from cellnet_sd import placement
+from cellnet_sd.cellindex import CellIndex
+from cellnet_sd.components import ccc, expression, images
+from cellnet_sd.components.ccc import CCCContext, CCCLinks
+from cellnet_sd.errors import LayoutError
+from cellnet_sd.findings import Choices, Findings, SlideFinding
+from cellnet_sd.keys import SPATIAL
+from cellnet_sd.layout import CCC_REACH_UM, MPP_KEYS, PAIR_KEYS, PATCHES, WSI_SCALE_KEYS, Component
+from cellnet_sd.problems import Problems
+from cellnet_sd.rows import CellOrder, row_order
+from cellnet_sd.sources.base import Raw
+
+if TYPE_CHECKING:
+    from cellnet_sd.sources.hdf5 import Hdf5Source
+
+Rows = NDArray[np.int64]
+
+SAMPLE = 64
+"""Cells that are looked at for each finding."""
+_FORMS_SAMPLED = 64
+_PAIRS_SAMPLED = 24
+_WITHIN = 0.9
+
+
+def detect(source: "Hdf5Source") -> CellIndex:
+    """Return the index of `source` with its findings.
+
+    Parameters
+    ----------
+    source
+        A source whose index has its rows in order and its slides told apart.
+    """
+    index = source.index
+    findings = index.findings
+    findings = _expression(source, findings)
+    findings = _frames(source, findings)
+    findings = _anchor(source, findings)
+    findings = _slides(source, findings)
+    findings = _ccc(source, findings)
+    findings = _reach(source, findings)
+    return replace(index, findings=findings)
+
+
+def apply_choices(index: CellIndex, choices: Choices) -> CellIndex:
+    """Return `index` with what the caller chose in place of what was found; `cell_order` and `slide_key` are not its
+    business.
+    """
+    findings = index.findings
+    slides = tuple(_chosen_slide(slide, choices) for slide in findings.slides)
+    errors = dict(findings.errors)
+    if choices.expression is not None:
+        errors.pop(Component.EXPRESSION, None)
+    findings = msgspec.structs.replace(
+        findings,
+        slides=slides,
+        errors=errors,
+        expression=choices.expression or findings.expression,
+        expression_words="as the caller says" if choices.expression else findings.expression_words,
+    )
+    return replace(index, findings=findings)
+
+
+def _chosen_slide(slide: SlideFinding, choices: Choices) -> SlideFinding:
+    if choices.mpp is not None:
+        slide = msgspec.structs.replace(slide, mpp=choices.mpp, mpp_words="as the caller says")
+    if choices.wsi_scale is not None:
+        slide = msgspec.structs.replace(slide, wsi_scale=choices.wsi_scale, wsi_words="scale as the caller says")
+    return slide
+
+
+def sample_rows(index: CellIndex, component: Component, size: int = SAMPLE, among: Rows | None = None) -> Rows:
+    """Return rows that have `component`: spread evenly, and one of each stored form."""
+    codes = index.forms[component].codes
+    rows = np.flatnonzero(codes >= 0) if among is None else among[codes[among] >= 0]
+    if not len(rows):
+        return rows.astype(np.int64)
+    spread = rows[np.unique(np.linspace(0, len(rows) - 1, min(size, len(rows))).astype(np.int64))]
+    first_of_form = rows[np.unique(codes[rows], return_index=True)[1][:_FORMS_SAMPLED]]
+    return np.union1d(spread, first_of_form).astype(np.int64)
+
+
+def lenient(source: "Hdf5Source") -> Problems:
+    """Return an error policy for samples: what is malformed is passed over here, and reported when it is read."""
+    return Problems(str(source.path), lambda row: str(source.index.names.iloc[row]), "skip")
+
+
+# --- expression --------------------------------------------------------------------------------------------------------
+
+
+def _expression(source: "Hdf5Source", findings: Findings) -> Findings:
+    index = source.index
+    lengths = expression.gene_counts(index.forms[Component.EXPRESSION])
+    n_genes = lengths.most_common(1)[0][0] if lengths else _named_length(source)
+    findings = msgspec.structs.replace(findings, n_genes=n_genes)
+    rows = sample_rows(index, Component.EXPRESSION)
+    if not len(rows):
+        return findings
+    problems = lenient(source)
+    matrix = expression.decode(source.fetch(Component.EXPRESSION, rows), rows, n_genes, problems).matrix
+    matrix = matrix[~np.isin(rows, problems.rows)]
+    kind, whole = expression.kind_of(matrix)
+    findings = msgspec.structs.replace(findings, nnz_per_cell=matrix.nnz / max(1, matrix.shape[0]))
+    if kind is None and matrix.nnz:
+        msg = (
+            f"{source.path}: {int(whole.sum())} of {len(whole)} sampled cells hold whole numbers in {Component.EXPRESSION!r} and "
+            "the others do not: counts and log-normalised values are mixed. Say which it is with expression=."
+        )
+        return msgspec.structs.replace(findings, errors={**findings.errors, Component.EXPRESSION: msg})
+    found = {"counts": "counts: whole numbers", "lognorm": "log-normalised: values have fractions"}
+    if kind == "lognorm" and matrix.nnz and matrix.data.min() < 0:
+        found["lognorm"] += ", some negative: perhaps scaled"
+    words = f"{found.get(str(kind), 'all zero: neither counts nor logarithms')} ({matrix.shape[0]} cells looked at)"
+    return msgspec.structs.replace(findings, expression=kind, expression_words=words)
+
+
+def _named_length(source: "Hdf5Source") -> int:
+    """Return how many genes are named, for profiles that do not state their length."""
+    from cellnet_sd.layout import GENE_KEYS
+    from cellnet_sd.sources.genelist import read_gene_list
+
+    if source.choices.gene_list is not None:
+        return len(read_gene_list(source.choices.gene_list))
+    stated = source.index.stated[""].values
+    named = [stated[key] for key in GENE_KEYS if isinstance(stated.get(key), list)]
+    return len(named[0]) if named else len(source.index.gene_names or ())
+
+
+# --- images ------------------------------------------------------------------------------------------------------------
+
+
+def _frames(source: "Hdf5Source", findings: Findings) -> Findings:
+    frames, errors = dict(findings.frames), dict(findings.errors)
+    for level, component in PATCHES.items():
+        rows = _one_per_wsi(source.index) if level == "wsi" else sample_rows(source.index, component)
+        try:
+            frame = images.detect_frame(source.fetch(component, rows), component, str(source.path))
+        except LayoutError as error:
+            errors[component] = str(error)
+            continue
+        if frame is not None:
+            frames[level] = frame
+    return msgspec.structs.replace(findings, frames=frames, errors=errors)
+
+
+def _one_per_wsi(index: CellIndex) -> Rows:
+    images_of, first = np.unique(index.wsi, return_index=True)
+    return np.asarray(first[images_of >= 0], dtype=np.int64)
+
+
+def _anchor(source: "Hdf5Source", findings: Findings) -> Findings:
+    if not {"cell", "tissue"} <= findings.frames.keys():
+        return findings
+    index = source.index
+    both = np.flatnonzero(index.has(Component.CELL_PATCH) & index.has(Component.TISSUE_PATCH))
+    rows = sample_rows(index, Component.CELL_PATCH, among=both)
+    cell, tissue = (_decoded(source, findings, level, rows) for level in ("cell", "tissue"))
+    agrees = placement.anchor_agrees(cell, tissue)
+    words = f"the cell patch is the centre of the tissue patch in {agrees.sum()} of {len(rows)} cells looked at"
+    return msgspec.structs.replace(findings, anchor_words=words)
+
+
+def _decoded(source: "Hdf5Source", findings: Findings, level: str, rows: Rows) -> NDArray[Any]:
+    """Return the patches of cells at `rows`, (n, H, W, C); background where they cannot be read."""
+    component = PATCHES[level]
+    raws = source.fetch(component, rows)
+    return images.decode(raws, rows, findings.frames[level], component, lenient(source))[0]
+
+
+# --- slides ------------------------------------------------------------------------------------------------------------
+
+
+def _slides(source: "Hdf5Source", findings: Findings) -> Findings:
+    rows_of_slides = source.index.rows_of_slides()
+    slides = []
+    for slide, rows in zip(findings.slides, rows_of_slides, strict=True):
+        slide = _slide_mpp(source, findings, slide, rows)
+        slides.append(_slide_wsi(source, findings, slide, rows))
+    return msgspec.structs.replace(findings, slides=tuple(slides))
+
+
+def _stated_number(index: CellIndex, keys: Sequence[str], rows: Rows) -> tuple[float, str] | None:
+    """Return the number that the cells' containers, or the root, state under one of `keys`, and where."""
+    containers = {str(container) for container in index.containers[rows].unique()} if len(rows) else set()
+    parents = [parent for container in containers for parent in _parents(container)]
+    for container in [*sorted(set(parents), key=len, reverse=True), ""]:
+        values = index.stated[container].values if container in index.stated else {}
+        for key in keys:
+            if isinstance(value := values.get(key), int | float) and np.isfinite(value) and value > 0:
+                return float(value), f"{key!r} of {container or 'the root'}"
+    return None
+
+
+def _parents(container: str) -> list[str]:
+    parts = container.split("/")
+    return ["/".join(parts[:end]) for end in range(len(parts), 0, -1)]
+
+
+def _slide_mpp(source: "Hdf5Source", findings: Findings, slide: SlideFinding, rows: Rows) -> SlideFinding:
+    if (stated := _stated_number(source.index, MPP_KEYS, rows)) is not None:
+        return msgspec.structs.replace(slide, mpp=stated[0], mpp_words=stated[1])
+    positions = source.index.obsm.get(SPATIAL)
+    frame = findings.frames.get("tissue")
+    if positions is None or frame is None or frame.padded:
+        return slide
+    have = rows[source.index.has(Component.TISSUE_PATCH, rows)]
+    pairs = placement.neighbour_pairs(positions[have], min(frame.height, frame.width), _PAIRS_SAMPLED)
+    use = have[np.unique(pairs)]
+    if not len(use):
+        return slide
+    found = placement.window_mpp(_decoded(source, findings, "tissue", use), positions[use])
+    return msgspec.structs.replace(slide, mpp=found.mpp, mpp_words=found.words)
+
+
+def _slide_wsi(source: "Hdf5Source", findings: Findings, slide: SlideFinding, rows: Rows) -> SlideFinding:
+    """Find how the WSI image of a slide lies on it."""
+    index = source.index
+    shown = rows[index.wsi[rows] >= 0]
+    if not len(shown) or "wsi" not in findings.frames:
+        return slide
+    slide = msgspec.structs.replace(slide, wsi_row=int(shown[0]))
+    if (stated := _stated_number(index, WSI_SCALE_KEYS, rows)) is not None:
+        return msgspec.structs.replace(slide, wsi_scale=stated[0], wsi_words=stated[1])
+    positions = index.obsm.get(SPATIAL)
+    use = sample_rows(index, Component.TISSUE_PATCH, 2 * SAMPLE, among=rows)
+    if positions is None or "tissue" not in findings.frames or not len(use):
+        return msgspec.structs.replace(slide, wsi_words="its scale is unknown: no positions or no tissue patches")
+    image = wsi_image(source, slide)
+    found = placement.register_wsi(image, _decoded(source, findings, "tissue", use), positions[use])
+    return msgspec.structs.replace(slide, wsi_scale=found.scale, wsi_words=found.words)
+
+
+def wsi_image(source: "Hdf5Source", slide: SlideFinding) -> NDArray[Any]:
+    """Return the WSI image of a slide in its own size, (H, W, C).
+
+    Raises
+    ------
+    LayoutError
+        If it cannot be decoded.
+    """
+    assert slide.wsi_row is not None
+    raws = source.fetch(Component.WSI_PATCH, [slide.wsi_row])
+    frame = images.detect_frame(raws, Component.WSI_PATCH, str(source.path))
+    if frame is None:
+        reason = raws[0] if not isinstance(raws[0], Raw) else "not an image"
+        msg = f"{source.path}: the WSI patch of slide {slide.name!r} cannot be read: {reason}. Pass images=('cell',)."
+        raise LayoutError(msg)
+    problems = Problems(str(source.path), lambda row: str(source.index.names.iloc[row]))
+    image: NDArray[Any] = images.decode(raws, [slide.wsi_row], frame, Component.WSI_PATCH, problems)[0][0]
+    return image
+
+
+# --- cell-cell communication -------------------------------------------------------------------------------------------
+
+
+def ccc_context(source: "Hdf5Source") -> CCCContext:
+    """Return what decoding CCC needs to know of the file."""
+    index = source.index
+    return CCCContext(
+        n_file=len(index),
+        slide_of_row=index.slides,
+        rows_of_slide=index.rows_of_slides(),
+        names=index.names.tolist,
+        pair_names=_pair_names(index),
+        override=source.choices.ccc_layout,
+        file=str(source.path),
+    )
+
+
+def _pair_names(index: CellIndex) -> tuple[str, ...] | None:
+    """Return the names of pairs that the root or a container states; they must all state the same."""
+    stated = [where.values[key] for where in index.stated.values() for key in PAIR_KEYS if key in where.values]
+    lists = {tuple(names) for names in stated if isinstance(names, list)}
+    if len(lists) > 1:
+        msg = f"{index.path}: its groups state {len(lists)} different lists of ligand-receptor pairs. Pass ccc=False."
+        raise LayoutError(msg)
+    return next(iter(lists), None)
+
+
+def _ccc(source: "Hdf5Source", findings: Findings) -> Findings:
+    """Tell the layout of CCC from a sample that touches every slide."""
+    index = source.index
+    per_slide = [sample_rows(index, Component.CCC, 8, among=rows) for rows in index.rows_of_slides()]
+    rows = np.union1d(sample_rows(index, Component.CCC), np.concatenate(per_slide)) if per_slide else np.empty(0)
+    rows = rows.astype(np.int64)
+    try:
+        layout = ccc.detect(source.fetch(Component.CCC, rows), rows, ccc_context(source)) if len(rows) else None
+    except LayoutError as error:
+        return msgspec.structs.replace(findings, errors={**findings.errors, Component.CCC: str(error)})
+    return msgspec.structs.replace(findings, ccc=layout)
+
+
+def _reach(source: "Hdf5Source", findings: Findings) -> Findings:
+    """Check on a sample that links are within reach; links that are not show rows in another order than CCC's."""
+    positions = source.index.obsm.get(SPATIAL)
+    rows = sample_rows(source.index, Component.CCC)
+    if findings.ccc is None or positions is None or not len(rows):
+        return findings
+    links = ccc.decode(
+        source.fetch(Component.CCC, rows), rows, findings.ccc, ccc_context(source), lenient(source)
+    )
+    return msgspec.structs.replace(findings, reach_words=reach_in_words(source.index, findings, links))
+
+
+def reach_in_words(index: CellIndex, findings: Findings, links: CCCLinks) -> str:
+    """Return in words how many links are within 200 µm, and which other order of the rows would do better."""
+    mpp = np.array([np.nan if slide.mpp is None else slide.mpp for slide in findings.slides])
+    um = index.obsm[SPATIAL] * mpp[index.slides][:, None]
+    found = ccc.reach(links, um, index.slides)
+    if np.isnan(found.share):
+        return "not checked: µm per pixel unknown, or no links between cells with positions"
+    words = f"{found.share:.1%} of {found.n_links:,} links looked at are within {CCC_REACH_UM:.0f} µm"
+    if found.share >= _WITHIN:
+        return words
+    better = [order for order in get_args(CellOrder) if _in_order(index, links, um, order) >= _WITHIN]
+    advice = f"; in cell_order={better[0]!r} they would be" if better else ""
+    return f"only {words}{advice}"
+
+
+def _in_order(index: CellIndex, links: CCCLinks, um: NDArray[np.float64], order: CellOrder) -> float:
+    """Return the share of links within reach if CCC counted the rows in another order."""
+    containers = [str(container) for container in index.containers]
+    try:
+        rows, _ = row_order(index.path, index.names.tolist(), containers, index.stated, order)
+    except LayoutError:
+        return 0.0
+    receiver = np.where(links.receiver >= 0, rows[links.receiver], links.receiver)
+    return ccc.reach(replace(links, receiver=receiver), um, index.slides).share

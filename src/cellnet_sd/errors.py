@@ -1,0 +1,48 @@
+"""What can go wrong, as a reader of Cell-NET meets it.
+
+Every error names the file, the cell and the key where there is one, and the way out.
+"""
+
+
+class CellNetError(Exception):
+    """Base of every error this package raises on its own account."""
+
+
+class LayoutError(CellNetError):
+    """The file is not Cell-NET, or a component is stored in a form that cannot be told for sure."""
+
+
+class CorruptFileError(CellNetError):
+    """The bytes cannot be trusted: truncated, damaged, absurdly sized, or pointing outside the file."""
+
+
+class FileBusyError(CellNetError):
+    """Another process is writing the file, or did not close it."""
+
+
+class MalformedCellError(CellNetError):
+    """One component of one cell cannot be read as what it should be."""
+
+
+class SelectionError(CellNetError):
+    """`where=`, `cells=`, `slides=` or `genes=` ask for something the file does not hold."""
+
+
+class SourceMovedError(CellNetError):
+    """The file that an object was read from is gone, or is not the file it was."""
+
+
+class NotEnoughMemoryError(CellNetError):
+    """What was asked for does not fit in memory."""
+
+
+class OutputExistsError(CellNetError):
+    """The output exists and overwriting it was not asked for."""
+
+
+class MissingDependencyError(CellNetError):
+    """An optional package is needed to decode what is stored."""
+
+
+class CellNetWarning(UserWarning):
+    """Something was taken, left out or coerced that the user should know of."""

@@ -1,0 +1,61 @@
+"""What was found out about a file by looking at samples of it, and what the caller chose instead. Plain data."""
+
+from pathlib import Path
+
+import msgspec
+
+from cellnet_sd.components.ccc.layouts import CCCLayout
+from cellnet_sd.components.expression import ExpressionKind
+from cellnet_sd.components.images.decode import Frame
+from cellnet_sd.layout import Component
+from cellnet_sd.rows import CellOrder
+
+
+class Choices(msgspec.Struct, frozen=True):
+    """What the caller says of a file, against or beyond what it says of itself; `None` leaves it to the file."""
+
+    slide_key: str | None = None
+    cell_order: CellOrder | None = None
+    gene_list: Path | None = None
+    expression: ExpressionKind | None = None
+    mpp: float | None = None
+    wsi_scale: float | None = None
+    ccc_layout: str | None = None
+
+
+class SlideFinding(msgspec.Struct, frozen=True):
+    """One slide: its name, its scale, and how its WSI image lies on it."""
+
+    name: str
+    original: str
+    n_cells: int
+    mpp: float | None = None
+    """Micrometres per pixel of the slide."""
+    mpp_words: str = "unknown"
+    wsi_row: int | None = None
+    """A row whose WSI patch shows this slide."""
+    wsi_scale: float | None = None
+    """Slide pixels per pixel of the WSI image."""
+    wsi_words: str = "no WSI image"
+
+
+class Findings(msgspec.Struct, frozen=True):
+    """What a file was taken to be."""
+
+    order: CellOrder
+    slides_by: str = ""
+    slides: tuple[SlideFinding, ...] = ()
+    n_genes: int = 0
+    expression: ExpressionKind | None = None
+    expression_words: str = "none"
+    nnz_per_cell: float = 0.0
+    """Mean number of stored values per profile, in the sample."""
+    frames: dict[str, Frame] = {}
+    """The common frame of the patches, by level: `cell`, `tissue`, `wsi`."""
+    anchor_words: str = "not checked"
+    ccc: CCCLayout | None = None
+    reach_words: str = "not checked"
+    errors: dict[Component, str] = {}
+    """Components that cannot be told for sure: reading them raises a `LayoutError` with this message."""
+    notes: tuple[str, ...] = ()
+    """What the user should know, in full sentences."""

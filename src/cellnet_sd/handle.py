@@ -1,0 +1,201 @@
+"""The open handle on a Cell-NET file: its cells as a table, and its components row by row."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cellnet_sd.communication import read_links
+from cellnet_sd.components import ccc, images
+from cellnet_sd.components.ccc.layouts import CCCLayoutName
+from cellnet_sd.components.expression import ExpressionKind
+from cellnet_sd.errors import LayoutError, SelectionError
+from cellnet_sd.findings import Choices
+from cellnet_sd.layout import PATCHES
+from cellnet_sd.matrix import gene_table, read_profiles
+from cellnet_sd.problems import Problems
+from cellnet_sd.rows import CellOrder
+from cellnet_sd.selection import select_rows
+from cellnet_sd.sources.hdf5 import Hdf5Source, open_source
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+    from xarray import DataArray
+
+Level = Literal["cell", "tissue", "wsi"]
+
+
+class CellNetFile:
+    """A Cell-NET file, open for reading rows of its components; what `cellnet_sd.open` returns.
+
+    Holds no file handle between calls, so it can be pickled and used from several processes.
+    """
+
+    def __init__(self, source: Hdf5Source) -> None:
+        self._source = source
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._source.path
+
+    def __len__(self) -> int:
+        return len(self._source.index)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is open between calls."""
+
+    def __repr__(self) -> str:
+        slides = self._source.index.slide_names()
+        return f"CellNetFile({str(self.path)!r}): {len(self):,} cells × {self._source.index.findings.n_genes:,} genes on {len(slides):,} slides"
+
+    @cached_property
+    def obs(self) -> pd.DataFrame:
+        """One row per cell, in row order: `slide` and the attributes; the index is `obs_names`."""
+        return self._source.index.frame()
+
+    @cached_property
+    def var_names(self) -> pd.Index:
+        """Names of the genes, unique."""
+        return gene_table(self._source).index
+
+    @property
+    def captions(self) -> pd.Series:
+        """Captions, `str`, missing where a cell has none; loaded when asked for."""
+        return self._source.index.captions.set_axis(self.obs.index)
+
+    @property
+    def obsm(self) -> dict[str, NDArray[np.float64]]:
+        """Positions in pixels, (n_cells, 2), x then y: `spatial` in the slide, `spatial_tissue` in the tissue."""
+        return dict(self._source.index.obsm)
+
+    @property
+    def expression(self) -> "ExpressionRows":
+        """Expression by row: `f.expression[rows]` is CSR float32 (n, n_genes), in the order asked."""
+        return ExpressionRows(self._source)
+
+    @cached_property
+    def ccc(self) -> "csr_matrix":
+        """Cell-cell communication of all cells, CSR (n_cells, n_cells): rows send, columns receive, summed over pairs.
+
+        Raises
+        ------
+        LayoutError
+            If the file has none, or stores only scores without receivers.
+        """
+        rows = np.arange(len(self))
+        links = read_links(self._source, rows, Problems(str(self.path), lambda row: str(self.obs.index[row])))
+        total = None if links is None else ccc.select(links, rows).total
+        if total is None:
+            msg = f"{self.path} stores no CCC between cells."
+            raise LayoutError(msg)
+        return total
+
+    def patches(self, level: Level) -> "DataArray":
+        """Return the patches of all cells, lazily: see `cellnet_sd.patches`."""
+        return patches_of(self._source, level, np.arange(len(self)), self.obs.index.tolist())
+
+
+class ExpressionRows:
+    """Expression of a file, by row."""
+
+    def __init__(self, source: Hdf5Source) -> None:
+        self._source = source
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of cells and of genes."""
+        return len(self._source.index), self._source.index.findings.n_genes
+
+    def __getitem__(self, rows: Any) -> "csr_matrix":
+        """Return the profiles at `rows`: a number, a slice, a list of numbers or names, or a boolean mask."""
+        return read_profiles(self._source, _as_rows(self._source, rows))
+
+
+def _as_rows(source: Hdf5Source, rows: Any) -> NDArray[np.int64]:
+    n = len(source.index)
+    if isinstance(rows, slice):
+        return np.arange(n)[rows]
+    if isinstance(rows, int | np.integer | str):
+        rows = [rows]
+    chosen = np.asarray(rows)
+    if chosen.dtype.kind in "iu":  # repeated rows are fine here: a batch may draw a cell twice
+        outside = chosen[(chosen < -n) | (chosen >= n)]
+        if len(outside):
+            msg = f"{source.path}: row {outside[0]} is asked for, the file has {n:,} cells."
+            raise SelectionError(msg)
+        return np.where(chosen < 0, chosen + n, chosen).astype(np.int64)
+    found = select_rows(source.index, cells=chosen)
+    assert found is not None
+    return found
+
+
+def patches_of(source: Hdf5Source, level: str, rows: NDArray[np.int64], names: Sequence[str]) -> "DataArray":
+    """Return the patches of the cells at `rows` as a lazy (cell, y, x, c) array.
+
+    Raises
+    ------
+    LayoutError
+        If no cell of the file has such patches, or they cannot be told.
+    ValueError
+        If there is no such level.
+    """
+    if level not in PATCHES:
+        msg = f"level={level!r} is not one of {', '.join(map(repr, PATCHES))}."
+        raise ValueError(msg)
+    findings = source.index.findings
+    if (error := findings.errors.get(PATCHES[level])) is not None:
+        raise LayoutError(error)
+    if level not in findings.frames:
+        msg = f"{source.path} holds no {level} patches."
+        raise LayoutError(msg)
+    return images.patch_array(source, PATCHES[level], rows, names, findings.frames[level])
+
+
+def open_file(  # noqa: PLR0913
+    path: str | Path,
+    *,
+    expression: ExpressionKind | None = None,
+    ccc_layout: CCCLayoutName | None = None,
+    gene_list: str | Path | None = None,
+    slide_key: str | None = None,
+    cell_order: CellOrder | None = None,
+    mpp: float | None = None,
+    wsi_scale: float | None = None,
+    index: bool | None = None,
+) -> CellNetFile:
+    """Open a Cell-NET file, building its index if there is none.
+
+    Parameters
+    ----------
+    path
+        A Cell-NET HDF5 file.
+    expression, ccc_layout, gene_list, slide_key, cell_order, mpp, wsi_scale, index
+        As in `read`.
+
+    Returns
+    -------
+    CellNetFile
+        A context manager: `len(f)`, `f.obs`, `f.var_names`, `f.expression[rows]`, `f.patches("cell")[rows]`,
+        `f.captions`, `f.ccc`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    CellNetError
+        If it is no Cell-NET file, or cannot be trusted.
+    """
+    genes = None if gene_list is None else Path(gene_list).expanduser().absolute()
+    choices = Choices(slide_key, cell_order, genes, expression, mpp, wsi_scale, ccc_layout)
+    return CellNetFile(open_source(path, choices, index=index))

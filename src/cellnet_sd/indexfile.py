@@ -1,0 +1,207 @@
+"""The sidecar index: a cell index as one Parquet file beside the file it is of.
+
+Columns are compressed and read on demand (captions only when asked for); findings and all that is not columnar are JSON
+in the file's metadata. It holds no code and no pickles.
+"""
+
+import contextlib
+import errno
+import hashlib
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cellnet_sd.cellindex import CellIndex
+from cellnet_sd.components.attributes import Spellings
+from cellnet_sd.errors import CellNetError
+from cellnet_sd.findings import Findings
+from cellnet_sd.layout import Component
+from cellnet_sd.problems import Problem
+from cellnet_sd.settings import settings
+from cellnet_sd.sources.facts import FormColumn, Stated, StoredForm
+
+VERSION = 1
+SUFFIX = ".cnindex"
+_METADATA = b"cellnet_sd"
+_NAME, _CONTAINER, _SLIDE, _WSI, _CAPTION = "name", "container", "slide", "wsi", "caption"
+_OBS, _OBSM, _FORM = "obs:", "obsm:", "form:"
+_SAMPLED = 64 * 2**10
+_READ_ONLY = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """What tells one state of a file from another."""
+
+    size: int
+    mtime_ns: int
+    digest: str
+    """Hash of the first and the last 64 KiB, where HDF5 keeps its superblock and what was written last."""
+
+    @classmethod
+    def of(cls, path: Path) -> "Identity":
+        """Return the identity of the file at `path`."""
+        stat = path.stat()
+        with path.open("rb") as file:
+            sampled = file.read(_SAMPLED)
+            file.seek(max(0, stat.st_size - _SAMPLED))
+            sampled += file.read(_SAMPLED)
+        return cls(stat.st_size, stat.st_mtime_ns, hashlib.blake2b(sampled, digest_size=16).hexdigest())
+
+
+class _Metadata(msgspec.Struct):
+    """What is not columnar."""
+
+    version: int
+    identity: Identity
+    findings: Findings
+    spellings: Spellings
+    forms: dict[Component, tuple[StoredForm, ...]]
+    stated: dict[str, Stated]
+    defects: tuple[Problem, ...]
+    unknown: dict[str, int]
+    gene_names: tuple[str, ...] | None
+
+
+def index_paths(path: Path) -> tuple[Path, Path]:
+    """Return where the index of the file at `path` is looked for: beside it, then in the user's cache folder."""
+    beside = path.with_name(path.name + SUFFIX)
+    where = hashlib.blake2b(os.fsencode(path.resolve()), digest_size=8).hexdigest()
+    return beside, settings.cache_dir / f"{path.name}-{where}{SUFFIX}"
+
+
+def load(path: Path) -> CellIndex | None:
+    """Return the saved index of the file at `path`; `None` if there is none, or it is of another state or version."""
+    identity = Identity.of(path)
+    for candidate in index_paths(path):
+        if candidate.is_file() and (index := _load(path, candidate, identity)) is not None:
+            return index
+    return None
+
+
+def save(index: CellIndex, identity: Identity) -> Path:
+    """Save an index beside its file, or in the user's cache folder where that is not writable; return its path.
+
+    Raises
+    ------
+    CellNetError
+        If neither folder can be written.
+    """
+    reasons = []
+    for target in index_paths(index.path):
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _write(index, identity, target)
+        except OSError as error:
+            if error.errno not in _READ_ONLY:
+                raise
+            reasons.append(f"{target.parent}: {error.strerror}")
+        else:
+            return target
+    msg = (
+        f"The index of {index.path} cannot be saved ({'; '.join(reasons)}). "
+        "Set cellnet_sd.settings.cache_dir to a folder you can write, or pass index=False."
+    )
+    raise CellNetError(msg)
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+def _write(index: CellIndex, identity: Identity, target: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.Table.from_pandas(_columns(index), preserve_index=False)
+    metadata = msgspec.json.encode(_metadata(index, identity))
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), _METADATA: metadata})
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        pq.write_table(table, partial, compression="zstd")
+        partial.replace(target)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            partial.unlink()
+
+
+def _columns(index: CellIndex) -> pd.DataFrame:
+    columns: dict[str, Any] = {
+        _NAME: index.names,
+        _CONTAINER: index.containers,
+        _SLIDE: index.slides,
+        _WSI: index.wsi,
+        _CAPTION: index.captions,
+    }
+    columns |= {f"{_OBS}{name}": index.obs[name] for name in index.obs}
+    for name, positions in index.obsm.items():
+        columns |= {f"{_OBSM}{name}:{axis}": positions[:, at] for at, axis in enumerate("xy")}
+    columns |= {f"{_FORM}{component}": column.codes for component, column in index.forms.items()}
+    return pd.DataFrame(columns)
+
+
+def _metadata(index: CellIndex, identity: Identity) -> _Metadata:
+    return _Metadata(
+        version=VERSION,
+        identity=identity,
+        findings=index.findings,
+        spellings=index.spellings,
+        forms={component: column.forms for component, column in index.forms.items()},
+        stated=dict(index.stated),
+        defects=index.defects,
+        unknown=dict(index.unknown),
+        gene_names=index.gene_names,
+    )
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def _load(path: Path, candidate: Path, identity: Identity) -> CellIndex | None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        schema = pq.read_schema(candidate)
+        metadata = msgspec.json.decode((schema.metadata or {})[_METADATA], type=_Metadata)
+        if metadata.version != VERSION or metadata.identity != identity:
+            return None
+        frame = pq.read_table(candidate, columns=[name for name in schema.names if name != _CAPTION]).to_pandas()
+    except (pa.ArrowException, OSError, KeyError, msgspec.MsgspecError):
+        return None  # damaged, or not ours: it is built anew
+    return _assemble(path, candidate, frame, metadata)
+
+
+def _assemble(path: Path, candidate: Path, frame: pd.DataFrame, metadata: _Metadata) -> CellIndex:
+    def captions() -> pd.Series:
+        import pyarrow.parquet as pq
+
+        return pq.read_table(candidate, columns=[_CAPTION]).to_pandas()[_CAPTION]
+
+    obs = {name.removeprefix(_OBS): frame[name] for name in frame if name.startswith(_OBS)}
+    return CellIndex(
+        path=path,
+        names=frame[_NAME],
+        containers=pd.Categorical(frame[_CONTAINER]),
+        slides=frame[_SLIDE].to_numpy(),
+        obs=pd.DataFrame(obs, index=frame.index),
+        obsm=_positions(frame),
+        spellings=metadata.spellings,
+        forms={c: FormColumn(frame[f"{_FORM}{c}"].to_numpy(), forms) for c, forms in metadata.forms.items()},
+        wsi=frame[_WSI].to_numpy(),
+        stated=metadata.stated,
+        defects=metadata.defects,
+        unknown=metadata.unknown,
+        gene_names=metadata.gene_names,
+        findings=metadata.findings,
+        load_captions=captions,
+    )
+
+
+def _positions(frame: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
+    names = dict.fromkeys(name.removeprefix(_OBSM)[:-2] for name in frame if name.startswith(_OBSM))
+    return {name: frame[[f"{_OBSM}{name}:x", f"{_OBSM}{name}:y"]].to_numpy() for name in names}

@@ -1,0 +1,163 @@
+"""`X`: expression profiles as rows of a CSR matrix, read now or lazily, and the genes that are its columns."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cellnet_sd import keys
+from cellnet_sd.cellindex import Rows
+from cellnet_sd.components import expression
+from cellnet_sd.errors import LayoutError, NotEnoughMemoryError
+from cellnet_sd.layout import Component
+from cellnet_sd.notes import Notes
+from cellnet_sd.problems import Problems
+from cellnet_sd.progress import progress
+from cellnet_sd.settings import settings
+from cellnet_sd.sources.hdf5 import Hdf5Source
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+BACKED_ROWS = 1024
+"""Cells per block of a lazy `X`."""
+_MOST_ROWS = 4096
+_CSR_BYTES = 8
+_FLOAT_BYTES = 4
+
+
+def gene_table(source: Hdf5Source, notes: Notes | None = None) -> pd.DataFrame:
+    """Return `var`: gene names made unique, with `gene_ids` and `feature_types` where the gene list has them."""
+    from anndata.utils import make_index_unique
+
+    genes = source.genes
+    n_genes = source.index.findings.n_genes
+    if genes is None:
+        if notes is not None and n_genes:
+            notes.warn_of("its genes are named nowhere: they are called gene_0, gene_1, … Pass gene_list= to name them")
+        return pd.DataFrame(index=pd.Index([f"gene_{i}" for i in range(n_genes)], dtype="str"))
+    names = pd.Index(genes.names, dtype="str")
+    columns = {keys.GENE_IDS: genes.ids, keys.FEATURE_TYPES: genes.types}
+    var = pd.DataFrame({name: list(values) for name, values in columns.items() if values is not None}, index=names)
+    if keys.FEATURE_TYPES in var:
+        var[keys.FEATURE_TYPES] = var[keys.FEATURE_TYPES].astype("category")
+    if not names.is_unique:
+        var.index = make_index_unique(names)
+    return var
+
+
+def read_matrix(
+    source: Hdf5Source, rows: Rows, columns: NDArray[np.int64] | None, problems: Problems, notes: Notes
+) -> "csr_matrix":
+    """Return the expression of the cells at `rows`, batch by batch; malformed rows are empty, and reported.
+
+    Parameters
+    ----------
+    source, rows
+        The cells.
+    columns
+        The genes, `None` for all.
+    problems, notes
+        Where malformed cells are reported, and rounded values counted.
+
+    Raises
+    ------
+    LayoutError
+        If a cell holds counts where the file holds logarithms, or the other way round.
+    NotEnoughMemoryError
+        If the matrix cannot fit in memory, as the index' sample lets expect.
+    """
+    n_genes = source.index.findings.n_genes
+    n_columns = n_genes if columns is None else len(columns)
+    _check_memory(source, len(rows), n_columns / max(1, n_genes))
+    parts, n_inexact = [], 0
+    for batch in batches(rows, n_genes * _FLOAT_BYTES, "Reading expression"):
+        profiles = expression.decode(source.fetch(Component.EXPRESSION, batch), batch, n_genes, problems)
+        _check_kind(source, profiles.matrix, batch)
+        n_inexact += profiles.n_inexact
+        parts.append(profiles.matrix if columns is None else profiles.matrix[:, columns])
+    if n_inexact:
+        notes.warn_of(f"{n_inexact:,} expression values were rounded: float32 cannot hold them exactly")
+    return _stacked(parts, n_columns)
+
+
+def _check_kind(source: Hdf5Source, matrix: "csr_matrix", batch: Rows) -> None:
+    """Refuse a cell that is not of the kind the file was found to be, unless the caller said what it is."""
+    findings = source.index.findings
+    if findings.expression is None or source.choices.expression is not None:
+        return
+    _, whole = expression.kind_of(matrix)
+    filled = np.diff(matrix.indptr) > 0
+    odd = batch[filled & (whole if findings.expression == "lognorm" else ~whole)]
+    if len(odd):
+        msg = (
+            f"{source.path}: cell {source.index.names.iloc[odd[0]]!r}, {Component.EXPRESSION}: the file was taken to "
+            f"hold {findings.expression_words}; this cell holds the other kind. Say which it is with expression=."
+        )
+        raise LayoutError(msg)
+
+
+def _check_memory(source: Hdf5Source, n_cells: int, share: float) -> None:
+    import psutil
+
+    needed = int(n_cells * source.index.findings.nnz_per_cell * share * _CSR_BYTES)
+    available = int(psutil.virtual_memory().available)
+    if needed > available:
+        msg = (
+            f"{source.path}: expression of {n_cells:,} cells takes about {needed / 2**30:,.1f} GiB and "
+            f"{available / 2**30:,.1f} GiB are free. Pass backed=True to read it block by block, or choose cells "
+            "with where= or genes with genes=."
+        )
+        raise NotEnoughMemoryError(msg)
+
+
+def batches(rows: Rows, bytes_per_cell: int, desc: str) -> Iterator[Rows]:
+    """Yield `rows` in batches that decode to no more than `settings.batch_bytes`, with a progress bar over cells."""
+    size = max(1, min(_MOST_ROWS, settings.batch_bytes // max(1, bytes_per_cell)))
+    starts = range(0, len(rows), size)
+    yield from progress((rows[start : start + size] for start in starts), total=len(starts), desc=desc, unit="batches")
+
+
+def lazy_matrix(source: Hdf5Source, rows: Rows, columns: NDArray[np.int64] | None) -> Any:
+    """Return expression as a dask array of CSR blocks; each task carries the source, which is a path, and reopens it."""
+    import dask.array as da
+    from scipy.sparse import csr_matrix
+
+    n_genes = source.index.findings.n_genes if columns is None else len(columns)
+    numbers = da.from_array(rows[:, None], chunks=(BACKED_ROWS, 1), name=False)
+    return da.map_blocks(
+        partial(_block, source, columns),
+        numbers,
+        chunks=(numbers.chunks[0], (n_genes,)),
+        dtype=np.float32,
+        meta=csr_matrix((0, 0), dtype=np.float32),
+    )
+
+
+def _block(source: Hdf5Source, columns: NDArray[np.int64] | None, rows: NDArray[np.int64]) -> "csr_matrix":
+    matrix = read_profiles(source, rows[:, 0])
+    return matrix if columns is None else matrix[:, columns]
+
+
+def read_profiles(source: Hdf5Source, rows: Sequence[int] | Rows) -> "csr_matrix":
+    """Return the expression of the cells at `rows` as CSR float32, (n, n_genes).
+
+    Raises
+    ------
+    MalformedCellError
+        If a profile is missing or malformed.
+    """
+    problems = Problems(str(source.path), lambda row: str(source.index.names.iloc[row]))
+    raws = source.fetch(Component.EXPRESSION, rows)
+    return expression.decode(raws, rows, source.index.findings.n_genes, problems).matrix
+
+
+def _stacked(parts: Sequence["csr_matrix"], n_genes: int) -> "csr_matrix":
+    from scipy import sparse
+
+    if not parts:
+        return sparse.csr_matrix((0, n_genes), dtype=np.float32)
+    return sparse.vstack(parts, format="csr") if len(parts) > 1 else parts[0]

@@ -1,0 +1,54 @@
+"""What a user should know of what was read: said once, and kept with the object."""
+
+import logging
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from cellnet_sd.errors import CellNetWarning
+
+logger = logging.getLogger("cellnet_sd")
+
+
+@dataclass
+class Notes:
+    """Sentences about one read.
+
+    Parameters
+    ----------
+    file
+        Name of the file.
+    taken
+        What each component was taken to be: logged, and kept with the object.
+    odd
+        What is not as a user would expect (left out, coerced, unknown): also warned of.
+    """
+
+    file: str
+    taken: list[str] = field(default_factory=list)
+    odd: list[str] = field(default_factory=list)
+
+    def take(self, *sentences: str) -> None:
+        """Add what something was taken to be."""
+        self.taken.extend(sentences)
+
+    def warn_of(self, *sentences: str) -> None:
+        """Add what the user should be warned of."""
+        self.odd.extend(sentences)
+
+    @property
+    def all(self) -> list[str]:
+        """All sentences, the odd ones first."""
+        return [*self.odd, *self.taken]
+
+    def speak(self, stacklevel: int = 3) -> None:
+        """Log what was taken, and warn once of what is odd."""
+        for sentence in self.taken:
+            logger.info("%s: %s", self.file, sentence)
+        if self.odd:
+            warnings.warn(bulleted(f"{self.file}:", self.odd), CellNetWarning, stacklevel=stacklevel)
+
+
+def bulleted(title: str, sentences: Iterable[str]) -> str:
+    """Return sentences as a list under a title."""
+    return "\n- ".join([title, *sentences])

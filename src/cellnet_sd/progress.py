@@ -1,0 +1,33 @@
+"""One progress bar for everything that takes longer than a second."""
+
+from collections.abc import Iterable
+from typing import Final, cast
+
+from cellnet_sd.settings import settings
+
+_DELAY: Final = 1.0
+"""Seconds before a bar appears."""
+
+
+def progress[T](iterable: Iterable[T], *, total: int | None, desc: str, unit: str = "cells") -> Iterable[T]:
+    """Return `iterable`, with a progress bar on stderr once it has taken a second.
+
+    There is no bar when stderr is not a terminal or `settings.progress` is false.
+
+    Parameters
+    ----------
+    iterable
+        What to go through; its items are passed on unchanged.
+    total
+        How many items it will give, or `None` if unknown.
+    desc
+        What is being done, in a word or two.
+    unit
+        What one item is.
+    """
+    from tqdm import tqdm
+
+    # disable=None is tqdm's spelling of "off unless stderr is a terminal".
+    disable = None if settings.progress else True
+    bar = tqdm(iterable, total=total, desc=desc, unit=f" {unit}", delay=_DELAY, disable=disable)
+    return cast("Iterable[T]", bar)

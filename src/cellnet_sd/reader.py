@@ -1,0 +1,231 @@
+"""The verbs that read: `read` and `read_anndata`. They choose rows, build the table, and add the elements."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from cellnet_sd.components.ccc.layouts import CCCLayoutName
+from cellnet_sd.components.expression import ExpressionKind
+from cellnet_sd.findings import Choices
+from cellnet_sd.problems import OnError
+from cellnet_sd.rows import CellOrder
+from cellnet_sd.selection import Cells, select_rows
+from cellnet_sd.sources.hdf5 import open_source
+from cellnet_sd.table import Switches, TableBuilder
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from spatialdata import SpatialData
+
+Images = bool | Sequence[Literal["wsi", "cell"]]
+Patches = Sequence[Literal["cell", "tissue"]]
+_LEVELS = ("wsi", "cell")
+_STACKED = ("cell", "tissue")
+
+
+def read(  # noqa: PLR0913
+    path: str | Path,
+    *,
+    where: str | None = None,
+    cells: Cells | None = None,
+    slides: Sequence[str] | None = None,
+    genes: Sequence[str] | None = None,
+    backed: bool = False,
+    expression: bool | ExpressionKind = True,
+    captions: bool = True,
+    images: Images = True,
+    patches: Patches = ("cell",),
+    ccc: bool | Literal["pairs"] = True,
+    ccc_layout: CCCLayoutName | None = None,
+    gene_list: str | Path | None = None,
+    slide_key: str | None = None,
+    cell_order: CellOrder | None = None,
+    mpp: float | None = None,
+    wsi_scale: float | None = None,
+    on_error: OnError = "raise",
+    index: bool | None = None,
+) -> "SpatialData":
+    """Read a Cell-NET file as SpatialData.
+
+    Images are lazy; expression is read now, unless `backed`.
+
+    Parameters
+    ----------
+    path
+        A Cell-NET HDF5 file.
+    where
+        Which cells: a pandas `DataFrame.query` expression on the attributes and `slide`, such as
+        `"tissue == 'Lymph node' and cell_diameter > 8"`. Nothing is read of the cells it leaves out.
+    cells
+        Which cells: names, row numbers or a boolean mask. Names and numbers also set the order.
+    slides
+        Which cells: those of these slides.
+    genes
+        Which genes, by name or identifier; returned in this order.
+    backed
+        Make `X` a dask array of CSR blocks that are read when they are computed.
+    expression
+        Whether to read expression; `"lognorm"` or `"counts"` says what it is where the file leaves a doubt.
+    captions
+        Whether to read captions, into `obs["caption"]`.
+    images
+        Which images become elements: `"wsi"`, the downsampled slide, and `"cell"`, the stacks of patches. All for
+        `True`, none for `False`.
+    patches
+        Which patches are stacked: `"cell"`, `"tissue"`.
+    ccc
+        Whether to read cell-cell communication; `"pairs"` also gives a matrix per ligand-receptor pair.
+    ccc_layout
+        What the axes of the stored CCC count, where the file leaves a doubt.
+    gene_list
+        A file that names the genes.
+    slide_key
+        What tells slides apart: an attribute's name, `"container"` or `"WSI_patch"`.
+    cell_order
+        Order of the rows, which CCC counts by: `"creation"`, `"stored"`, `"natural"` or `"name"`.
+    mpp
+        Micrometres per pixel of the slides.
+    wsi_scale
+        Slide pixels per pixel of the WSI patch.
+    on_error
+        What to do with malformed cells: `"raise"`, or leave them out with (`"warn"`) or without (`"skip"`) a warning.
+    index
+        Whether to save the index beside the file if there is none; `None` leaves it to `settings.index`.
+
+    Returns
+    -------
+    SpatialData
+        One table, `"table"`, over all slides: `X` CSR float32 (n_cells, n_genes); `obs` with the attributes, `slide`,
+        `region`, `cell_id`, `source_file`, `source_row`, `cell_patch`; `obsm["spatial"]` and `obsm["spatial_tissue"]`,
+        float64 (n_cells, 2) in pixels, x then y; `obsp["ccc_connectivities"]`, CSR, rows send. Per slide:
+        `shapes["{slide}_cells"]`, circles; `images["{slide}_wsi"]`; `images["{slide}_cell_patches"]`, Image3D
+        (c, z, y, x) with `obs["cell_patch"]` = z. Coordinate systems: `{slide}` in pixels, `{slide}_um` in µm where
+        known, `{slide}_patches` for the stacks.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    LayoutError
+        If it is not Cell-NET, or a component cannot be told for sure.
+    MalformedCellError
+        Under `on_error="raise"`, if a cell is malformed.
+    SelectionError
+        If a cell, slide, gene or column that was asked for is not in the file.
+    NotEnoughMemoryError
+        If expression does not fit in memory.
+    """
+    levels = _levels(images)
+    builder = _builder(
+        path,
+        Choices(slide_key, cell_order, _path(gene_list), _kind(expression), mpp, wsi_scale, ccc_layout),
+        Switches(expression, captions, _stacked(patches) if "cell" in levels else (), ccc, backed, genes, on_error),
+        index=index,
+        selection=(where, cells, slides),
+    )
+    from cellnet_sd.elements import spatial_data
+
+    adata = builder.build()
+    sdata = spatial_data(
+        builder.source, adata, levels=levels, patches=builder.switches.patches, notes=builder.notes
+    )
+    builder.notes.speak()
+    return sdata
+
+
+def read_anndata(  # noqa: PLR0913
+    path: str | Path,
+    *,
+    where: str | None = None,
+    cells: Cells | None = None,
+    slides: Sequence[str] | None = None,
+    genes: Sequence[str] | None = None,
+    backed: bool = False,
+    expression: bool | ExpressionKind = True,
+    captions: bool = True,
+    images: bool = True,
+    ccc: bool | Literal["pairs"] = True,
+    ccc_layout: CCCLayoutName | None = None,
+    gene_list: str | Path | None = None,
+    slide_key: str | None = None,
+    cell_order: CellOrder | None = None,
+    mpp: float | None = None,
+    on_error: OnError = "raise",
+    index: bool | None = None,
+) -> "AnnData":
+    """Read a Cell-NET file as AnnData: the table that `read` gives, without the elements.
+
+    Parameters
+    ----------
+    path, where, cells, slides, genes, backed, expression, captions, ccc, ccc_layout, gene_list, slide_key, cell_order, \
+mpp, on_error, index
+        As in `read`.
+    images
+        Whether `obs["cell_patch"]` says which cells have a patch, for `cellnet_sd.patches`. No image is read.
+
+    Returns
+    -------
+    AnnData
+        `X` CSR float32 (n_cells, n_genes); see `read`. It annotates no elements.
+
+    Raises
+    ------
+    FileNotFoundError, CellNetError
+        As `read`.
+    """
+    builder = _builder(
+        path,
+        Choices(slide_key, cell_order, _path(gene_list), _kind(expression), mpp, None, ccc_layout),
+        Switches(expression, captions, ("cell",) if images else (), ccc, backed, genes, on_error),
+        index=index,
+        selection=(where, cells, slides),
+    )
+    adata = builder.build()
+    builder.notes.speak()
+    return adata
+
+
+def _builder(
+    path: str | Path,
+    choices: Choices,
+    switches: Switches,
+    *,
+    index: bool | None,
+    selection: tuple[str | None, Cells | None, Sequence[str] | None],
+) -> TableBuilder:
+    import numpy as np
+
+    source = open_source(path, choices, index=index)
+    where, cells, slides = selection
+    rows = select_rows(source.index, where=where, cells=cells, slides=slides)
+    return TableBuilder(source, np.arange(len(source.index)) if rows is None else rows, switches)
+
+
+def _path(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path).expanduser().absolute()
+
+
+def _kind(expression: bool | ExpressionKind) -> ExpressionKind | None:  # noqa: FBT001
+    if expression not in (True, False, "lognorm", "counts"):
+        msg = f"expression={expression!r} is not one of True, False, 'lognorm', 'counts'."
+        raise ValueError(msg)
+    return None if isinstance(expression, bool) else expression
+
+
+def _levels(images: Images) -> tuple[str, ...]:
+    if isinstance(images, bool):
+        return _LEVELS if images else ()
+    return _checked("images", images, _LEVELS)
+
+
+def _stacked(patches: Patches) -> tuple[str, ...]:
+    return _checked("patches", patches, _STACKED)
+
+
+def _checked(name: str, asked: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    asked = (asked,) if isinstance(asked, str) else tuple(asked)
+    unknown = [word for word in asked if word not in known]
+    if unknown:
+        msg = f"{name}={unknown[0]!r} is not one of {', '.join(map(repr, known))}."
+        raise ValueError(msg)
+    return asked

@@ -1,0 +1,149 @@
+"""Which cells and genes are asked for: settled on the index, before a byte of expression or image is read."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cellnet_sd.cellindex import CellIndex, Rows
+from cellnet_sd.errors import SelectionError
+
+Cells = Sequence[str] | Sequence[int] | NDArray[Any] | pd.Index
+_SHOWN = 5
+
+
+def select_rows(
+    index: CellIndex, *, where: str | None = None, cells: Cells | None = None, slides: Sequence[str] | None = None
+) -> Rows | None:
+    """Return the rows of the cells that satisfy all that is asked; `None` if nothing is asked.
+
+    Parameters
+    ----------
+    index
+        The index of the file.
+    where
+        A pandas `DataFrame.query` expression on the attributes and `slide`.
+    cells
+        Names (as in `obs_names`, or bare where unique), row numbers, or a boolean mask. Names and numbers also settle
+        the order; without them it is that of the file.
+    slides
+        Names of slides.
+
+    Raises
+    ------
+    SelectionError
+        If a name, number or column is not in the file, a cell is asked for twice, or nothing is left.
+    """
+    if where is None and cells is None and slides is None:
+        return None
+    rows = np.arange(len(index)) if cells is None else _named_rows(index, cells)
+    if slides is not None:
+        rows = rows[_on_slides(index, slides)[rows]]
+    if where is not None:
+        rows = rows[_satisfying(index, where)[rows]]
+    if not len(rows):
+        asked = [f"{name}={value!r}" for name, value in (("where", where), ("slides", slides)) if value is not None]
+        msg = f"{index.path}: no cell satisfies {' and '.join(asked) or 'cells='}."
+        raise SelectionError(msg)
+    return rows.astype(np.int64)
+
+
+def _satisfying(index: CellIndex, where: str) -> NDArray[np.bool_]:
+    frame = index.frame()
+    try:
+        mask = frame.eval(where)
+    except (NameError, KeyError, SyntaxError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
+        columns = ", ".join(map(repr, frame.columns))
+        msg = f"{index.path}: where={where!r} cannot be evaluated ({error}). The columns are {columns}."
+        raise SelectionError(msg) from error
+    mask = pd.Series(mask)
+    if len(mask) != len(frame) or not pd.api.types.is_bool_dtype(mask.fillna(False)):  # noqa: FBT003
+        msg = f"{index.path}: where={where!r} does not say yes or no of each cell."
+        raise SelectionError(msg)
+    return mask.fillna(False).to_numpy(dtype=bool)  # noqa: FBT003
+
+
+def _on_slides(index: CellIndex, slides: Sequence[str]) -> NDArray[np.bool_]:
+    slides = [slides] if isinstance(slides, str) else list(slides)
+    known = {slide.name: code for code, slide in enumerate(index.findings.slides)}
+    known |= {slide.original: code for code, slide in enumerate(index.findings.slides)}
+    unknown = [slide for slide in slides if slide not in known]
+    if unknown:
+        msg = f"{index.path} has no slide {_some(unknown)}. Its slides are {_some(index.slide_names())}."
+        raise SelectionError(msg)
+    return np.isin(index.slides, [known[slide] for slide in slides])
+
+
+def _named_rows(index: CellIndex, cells: Cells) -> Rows:
+    array = np.asarray(cells)
+    if array.dtype == bool:
+        if array.shape != (len(index),):
+            msg = f"{index.path}: cells= is a mask of {array.size:,}, the file has {len(index):,} cells."
+            raise SelectionError(msg)
+        return np.flatnonzero(array)
+    if array.dtype.kind in "iu":
+        rows = _numbered_rows(index, array)
+    elif array.size and array.dtype.kind in "OUST":
+        rows = _rows_of_names(index, [str(cell) for cell in array.tolist()])
+    else:
+        rows = np.empty(0, dtype=np.int64)
+    if len(np.unique(rows)) < len(rows):
+        msg = f"{index.path}: cells= asks for a cell twice."
+        raise SelectionError(msg)
+    return rows
+
+
+def _numbered_rows(index: CellIndex, numbers: NDArray[Any]) -> Rows:
+    rows = np.where(numbers < 0, numbers + len(index), numbers).astype(np.int64)
+    outside = numbers[(rows < 0) | (rows >= len(index))]
+    if len(outside):
+        msg = f"{index.path}: cells= asks for row {outside[0]}, the file has {len(index):,} cells."
+        raise SelectionError(msg)
+    return rows
+
+
+def _rows_of_names(index: CellIndex, cells: Sequence[str]) -> Rows:
+    rows = index.obs_names().get_indexer(cells)
+    if (rows < 0).any():
+        bare = pd.Index(index.names)
+        missing = np.flatnonzero(rows < 0)
+        once = ~bare.duplicated(keep=False)
+        found = pd.Index(bare[once]).get_indexer([cells[at] for at in missing])
+        rows[missing] = np.where(found >= 0, np.flatnonzero(once)[found], -1)
+    unknown = [cell for cell, row in zip(cells, rows, strict=True) if row < 0]
+    if unknown:
+        msg = f"{index.path} has no cell {_some(unknown)}, or has several of that name. Its cells are called {_some(index.obs_names()[:_SHOWN])}, …"
+        raise SelectionError(msg)
+    return rows.astype(np.int64)
+
+
+def select_genes(names: pd.Index, genes: Sequence[str] | None, ids: Sequence[str] | None) -> NDArray[np.int64] | None:
+    """Return the columns of `genes`, by name or else by identifier, in the order asked; `None` for all.
+
+    Raises
+    ------
+    SelectionError
+        If a gene is not in the file or is asked for twice.
+    """
+    if genes is None:
+        return None
+    genes = [genes] if isinstance(genes, str) else [str(gene) for gene in genes]
+    columns = names.get_indexer(genes)
+    if ids is not None and (columns < 0).any():
+        by_id = pd.Index(ids)
+        columns = np.where((columns < 0) & by_id.is_unique, by_id.drop_duplicates().get_indexer(genes), columns)
+    unknown = [gene for gene, column in zip(genes, columns, strict=True) if column < 0]
+    if unknown:
+        msg = f"The file has no gene {_some(unknown)}. Its {len(names):,} genes begin with {_some(names[:_SHOWN])}."
+        raise SelectionError(msg)
+    if len(set(columns.tolist())) < len(genes):
+        msg = "genes= asks for a gene twice."
+        raise SelectionError(msg)
+    return columns.astype(np.int64)
+
+
+def _some(names: Sequence[str] | pd.Index) -> str:
+    shown = ", ".join(repr(str(name)) for name in names[:_SHOWN])
+    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN:,} more"

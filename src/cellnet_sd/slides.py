@@ -1,0 +1,192 @@
+"""Which slide each cell was cut from."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cellnet_sd.components.attributes import Spellings
+from cellnet_sd.errors import LayoutError
+from cellnet_sd.layout import SLIDE_KEYS
+from cellnet_sd.naming import legal_names
+
+CONTAINER = "container"
+WSI = "WSI_patch"
+
+
+@dataclass(frozen=True)
+class Slides:
+    """The slides of a file.
+
+    Parameters
+    ----------
+    codes
+        Slide of each cell, int32, into `names`.
+    names
+        Legal names for elements and coordinate systems.
+    originals
+        The names before they were made legal.
+    words
+        By what the cells were told apart.
+    """
+
+    codes: NDArray[np.int32]
+    names: tuple[str, ...]
+    originals: tuple[str, ...]
+    words: str
+
+
+@dataclass(frozen=True)
+class _Signal:
+    """Something that may tell slides apart: a label per cell, missing where it says nothing."""
+
+    words: str
+    labels: pd.Categorical
+
+    @property
+    def n_values(self) -> int:
+        return len(self.labels.categories)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that a file says about the slides of its cells.
+
+    Parameters
+    ----------
+    path
+        The file; its stem names what nothing else names.
+    obs, spellings
+        The attributes of the cells, and which attribute each column is.
+    containers
+        The group each cell lies in.
+    wsi
+        A number per distinct WSI image, -1 where a cell has none.
+    """
+
+    path: Path
+    obs: pd.DataFrame
+    spellings: Spellings
+    containers: pd.Categorical
+    wsi: NDArray[np.int32]
+
+    def signals(self) -> Iterator[_Signal]:
+        """Yield what may tell slides apart, by precedence."""
+        for key in SLIDE_KEYS:
+            if (signal := self.attribute(key, exact=False)) is not None:
+                yield signal
+        yield self.container()
+
+    def attribute(self, name: str, *, exact: bool) -> _Signal | None:
+        """Return the signal of the attribute called `name`, without regard to case unless `exact`."""
+        for attribute in self.spellings.attributes:
+            same = attribute.name == name or (not exact and attribute.name.lower() == name)
+            if same and attribute.column in self.obs:
+                return _Signal(f"attribute {attribute.name!r}", _labels(self.obs[attribute.column]))
+        return None
+
+    def container(self) -> _Signal:
+        """Return the signal of the groups the cells lie in."""
+        used = self.containers.remove_unused_categories()
+        short = _distinct_parts(list(used.categories))
+        labels = [name or None for name in short]
+        return _Signal("the group they lie in", _labels(pd.Series(np.array(labels, dtype=object)[used.codes])))
+
+    def wsi_image(self) -> _Signal:
+        """Return the signal of the WSI images, numbered as they are met."""
+        number, images = pd.factorize(np.where(self.wsi >= 0, self.wsi.astype(float), np.nan))
+        names = [f"{self.path.stem}_{at + 1}" for at in range(len(images))]
+        return _Signal("their WSI images", pd.Categorical.from_codes(number, categories=names))
+
+
+def assign_slides(evidence: Evidence, slide_key: str | None = None) -> Slides:
+    """Tell the slides of a file apart, by the first signal that has more than one value.
+
+    Parameters
+    ----------
+    evidence
+        What the file says.
+    slide_key
+        The caller's choice: an attribute's name, `"container"` or `"WSI_patch"`. It is then not split by WSI images.
+
+    Raises
+    ------
+    LayoutError
+        If `slide_key` names nothing in the file.
+    """
+    stem = evidence.path.stem
+    if slide_key is not None:
+        return _named(_chosen(evidence, slide_key), stem)
+    signals = list(evidence.signals())
+    several = [signal for signal in signals if signal.n_values > 1]
+    if not several and evidence.wsi_image().n_values > 1:
+        return _named(evidence.wsi_image(), stem)
+    single = [signal for signal in signals if signal.n_values == 1]
+    nothing = _Signal("nothing: one slide", pd.Categorical([stem] * len(evidence.obs), categories=[stem]))
+    return _named(_split(next(iter(several or single), nothing), evidence.wsi, stem), stem)
+
+
+def _chosen(evidence: Evidence, slide_key: str) -> _Signal:
+    special = {CONTAINER: evidence.container, WSI: evidence.wsi_image}
+    signal = evidence.attribute(slide_key, exact=True) or special.get(slide_key, lambda: None)()
+    if signal is None:
+        names = ", ".join(repr(attribute.name) for attribute in evidence.spellings.attributes)
+        msg = f"{evidence.path}: slide_key={slide_key!r} is neither {CONTAINER!r}, {WSI!r} nor one of {names}."
+        raise LayoutError(msg)
+    return signal
+
+
+def _split(signal: _Signal, wsi: NDArray[np.int32], stem: str) -> _Signal:
+    """Split the slides that hold cells of more than one WSI image: no slide has two."""
+    codes = np.asarray(signal.labels.codes)
+    pairs = pd.DataFrame({"slide": codes, "wsi": wsi})
+    images = pairs[pairs.wsi >= 0].groupby("slide")["wsi"].nunique()
+    mixed = set(images.index[images > 1])
+    if not mixed:
+        return signal
+    base = [*map(str, signal.labels.categories), stem]  # -1, no label, is the last
+    number = {pair: at for at, pair in enumerate(pairs.drop_duplicates().itertuples(index=False, name=None))}
+    order: dict[int, list[int]] = {}
+    for slide, image in number:
+        order.setdefault(slide, []).append(image)
+    name = {
+        (slide, image): f"{base[slide]}_{order[slide].index(image) + 1}" if slide in mixed else base[slide]
+        for slide, image in number
+    }
+    labels = [name[pair] for pair in zip(codes.tolist(), wsi.tolist(), strict=True)]
+    words = f"{signal.words}, split where one value had several WSI images"
+    return _Signal(words, pd.Categorical(labels, categories=list(dict.fromkeys(labels))))
+
+
+def _named(signal: _Signal, stem: str) -> Slides:
+    """Give every slide a legal name; cells that the signal says nothing of are on a slide named after the file."""
+    codes = np.array(signal.labels.codes, dtype=np.int32)
+    originals = [str(category) for category in signal.labels.categories]
+    if (codes < 0).any():
+        codes[codes < 0] = len(originals)
+        originals.append(stem)
+    order, used = pd.factorize(codes)
+    kept = [originals[code] for code in used]
+    return Slides(order.astype(np.int32), tuple(legal_names(kept)), tuple(kept), signal.words)
+
+
+def _labels(column: pd.Series) -> pd.Categorical:
+    """Return a column as text categories, in the order they are met."""
+    text = column.astype(object)
+    present = column.notna().to_numpy()
+    labels = [str(item) if there else None for item, there in zip(text, present, strict=True)]
+    return pd.Categorical(labels, categories=list(dict.fromkeys(label for label in labels if label is not None)))
+
+
+def _distinct_parts(paths: Sequence[str]) -> list[str]:
+    """Return the shortest ends of group paths that tell them apart: `study/slide_7` → `slide_7`."""
+    split = [path.split("/") for path in paths]
+    deepest = max((len(parts) for parts in split), default=1)
+    for length in range(1, deepest + 1):
+        ends = ["/".join(parts[-length:]) for parts in split]
+        if len(set(ends)) == len(ends):
+            return ends
+    return list(paths)

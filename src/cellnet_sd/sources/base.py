@@ -1,0 +1,66 @@
+"""The protocol of a source: the one thing everything above it knows about files."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellnet_sd.layout import Component
+
+if TYPE_CHECKING:
+    from cellnet_sd.cellindex import CellIndex
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """One component of one cell as stored: a dataset, or a group of them.
+
+    Parameters
+    ----------
+    value
+        The dataset's array, in its stored dtype. Strings are `bytes`: an object array for variable length, `S` for
+        fixed. `None` for a group.
+    attrs
+        HDF5 attributes. Of a group always, of a dataset only where a component needs them (CCC, expression's members).
+    members
+        What a group holds, by name. Empty for a dataset.
+    """
+
+    value: NDArray[Any] | None = None
+    attrs: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+    members: Mapping[str, "Raw"] = field(default_factory=lambda: _NOTHING)
+
+    @property
+    def is_group(self) -> bool:
+        """Whether this is a group."""
+        return self.value is None
+
+
+class Unreadable(str):
+    """Why one stored value could not be read; stands in its place in a batch."""
+
+    __slots__ = ()
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where cells come from.
+
+    A source is picklable: it carries its path and its index' options, never an open handle.
+    """
+
+    path: Path
+    index: "CellIndex"
+
+    def fetch(self, component: Component, rows: Sequence[int] | NDArray[np.int64]) -> list[Raw | Unreadable | None]:
+        """Return the stored values of `component` at `rows`, in the order asked.
+
+        `None` where the cell lacks the component; an `Unreadable` with the reason where it cannot be read.
+        """
+        ...

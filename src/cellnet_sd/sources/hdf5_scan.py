@@ -1,0 +1,271 @@
+"""Scanning an HDF5 file: one pass over its cells that reads names, attributes, captions and how the rest is stored."""
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from h5py import h5d, h5g, h5o
+from h5py._objects import ObjectID
+
+from cellnet_sd.components import attributes
+from cellnet_sd.components.text import decode_text, raw_text, text_list
+from cellnet_sd.errors import LayoutError
+from cellnet_sd.layout import GENE_KEYS, Component
+from cellnet_sd.problems import Problem
+from cellnet_sd.progress import progress
+from cellnet_sd.sources.base import Raw
+from cellnet_sd.sources.facts import Facts, FormColumn, StoredForm
+from cellnet_sd.sources.hdf5_objects import (
+    ObjectError,
+    attr_names,
+    check_dataset,
+    open_file,
+    open_member,
+    read_attr,
+    read_dataset,
+    read_object,
+)
+from cellnet_sd.sources.hdf5_walk import CellGroup, Walk
+
+_TEXTS = (Component.ATTRIBUTES, Component.CAPTION)
+_HASHED = 4096
+_CAPTION_ATTRS = (Component.CAPTION.value, "caption")
+_KNOWN_MEMBERS = frozenset({"images", *Component, *GENE_KEYS})
+
+
+def scan(path: Path) -> Facts:
+    """Return what the HDF5 file at `path` holds.
+
+    Parameters
+    ----------
+    path
+        An HDF5 file.
+
+    Returns
+    -------
+    One entry per cell, in the order of the walk. A file without cells gives empty facts.
+
+    Raises
+    ------
+    CellNetError
+        If the file cannot be opened or its structure cannot be trusted.
+    """
+    with open_file(path) as file:
+        walk = Walk(file)
+        scanner = _Scanner(file)
+        for cell in progress(walk.cells(), total=None, desc=f"Indexing {path.name}"):
+            scanner.add(cell)
+        scanner.facts.unknown.update(walk.unknown)
+        scanner.facts.stated = walk.stated
+        return scanner.finish()
+
+
+@dataclass
+class _Forms:
+    """The distinct stored forms met so far, and each cell's code."""
+
+    codes: list[int] = field(default_factory=list)
+    known: dict[StoredForm, int] = field(default_factory=dict)
+
+    def add(self, form: StoredForm | None) -> None:
+        self.codes.append(-1 if form is None else self.known.setdefault(form, len(self.known)))
+
+    def column(self) -> FormColumn:
+        return FormColumn(np.array(self.codes, dtype=np.int32), tuple(self.known))
+
+
+@dataclass
+class _Scanner:
+    """Gathers facts cell by cell."""
+
+    file: h5py.File
+    facts: Facts = field(default_factory=Facts)
+    forms: dict[Component, _Forms] = field(default_factory=lambda: {component: _Forms() for component in Component})
+    wsi: list[int] = field(default_factory=list)
+    wsi_of_address: dict[int, int] = field(default_factory=dict)
+    wsi_of_content: dict[tuple[int, bytes], int] = field(default_factory=dict)
+    first_wsi: dict[int, h5d.DatasetID] = field(default_factory=dict)
+    last_wsi: dict[int, h5d.DatasetID] = field(default_factory=dict)
+
+    def add(self, cell: CellGroup) -> None:
+        facts = self.facts
+        facts.names.append(cell.name)
+        facts.containers.append(cell.container)
+        facts.documents.append(None)
+        facts.captions.append(None)
+        self.wsi.append(-1)
+        if isinstance(cell.group, str):
+            facts.defects.append(Problem(len(facts) - 1, "group", cell.group))
+            for component in Component:
+                self.forms[component].add(None)
+            return
+        for component in Component:
+            self._component(cell.group, component)
+        self._note_unknown(cell.group)
+
+    def finish(self) -> Facts:
+        self._check_wsi()
+        self.facts.forms = {component: forms.column() for component, forms in self.forms.items()}
+        self.facts.wsi = np.array(self.wsi, dtype=np.int32)
+        return self.facts
+
+    def _component(self, group: h5g.GroupID, component: Component) -> None:
+        form = None
+        try:
+            node = open_member(group, component)
+            if node is not None:
+                form = stored_form(node)
+                self._content(component, node)
+            elif component in _TEXTS:
+                form = self._from_attrs(group, component)
+        except (ObjectError, ValueError) as error:
+            self.facts.defects.append(Problem(len(self.facts) - 1, component, str(error)))
+            form = form or StoredForm("unreadable")
+        self.forms[component].add(form)
+
+    def _content(self, component: Component, node: ObjectID) -> None:
+        """Take what an index holds of a component's content: all text, and which WSI image it is."""
+        if component is Component.ATTRIBUTES:
+            self.facts.documents[-1] = dict(attributes.parse_document(raw_text(read_object(node))))
+        elif component is Component.CAPTION:
+            self.facts.captions[-1] = raw_text(read_object(node))
+        elif isinstance(node, h5d.DatasetID):
+            check_dataset(node)
+            if component is Component.WSI_PATCH:
+                self.wsi[-1] = self._which_wsi(node)
+
+    def _from_attrs(self, group: h5g.GroupID, component: Component) -> StoredForm | None:
+        """Read a caption or the attributes from HDF5 attributes of the cell's group."""
+        if component is Component.CAPTION:
+            for name in _CAPTION_ATTRS:
+                if (value := read_attr(group, name)) is not None:
+                    self.facts.captions[-1] = raw_text(Raw(np.asarray(value)))
+                    return StoredForm("attribute", dtype="text")
+            return None
+        if (value := read_attr(group, component.value)) is not None:
+            self.facts.documents[-1] = dict(attributes.parse_document(raw_text(Raw(np.asarray(value)))))
+            return StoredForm("attribute", dtype="JSON text")
+        names = [name for name in attr_names(group) if name not in _CAPTION_ATTRS]
+        if not names:
+            return None
+        self.facts.documents[-1] = {name: plain(read_attr(group, name)) for name in names}
+        return StoredForm("attribute", dtype="one HDF5 attribute each")
+
+    def _which_wsi(self, dataset: h5d.DatasetID) -> int:
+        """Return the number of a stored image: equal address, else equal length and hash of its first bytes."""
+        address = h5o.get_info(dataset).addr
+        if address not in self.wsi_of_address:
+            content = stored_signature(dataset)
+            if content not in self.wsi_of_content:
+                self.wsi_of_content[content] = len(self.wsi_of_content)
+                self.first_wsi[self.wsi_of_content[content]] = dataset
+            self.wsi_of_address[address] = self.wsi_of_content[content]
+            self.last_wsi[self.wsi_of_content[content]] = dataset
+        return self.wsi_of_address[address]
+
+    def _check_wsi(self) -> None:
+        """Compare one pair of images per signature in full: equal beginnings are no proof.
+
+        Raises
+        ------
+        LayoutError
+            If two images that begin alike differ.
+        """
+        for image, first in self.first_wsi.items():
+            last = self.last_wsi[image]
+            if first != last and not np.array_equal(read_dataset(first), read_dataset(last)):
+                msg = (
+                    f"{self.file.filename}: two WSI patches have equal lengths and beginnings but differ. "
+                    "Name what tells the slides apart with slide_key=."
+                )
+                raise LayoutError(msg)
+
+    def _note_unknown(self, group: h5g.GroupID) -> None:
+        names = {name.decode(errors="replace") for name in group}
+        if "images" in names and isinstance(images := open_member(group, "images"), h5g.GroupID):
+            names |= {f"images/{name.decode(errors='replace')}" for name in images}
+        self.facts.unknown.update(names - _KNOWN_MEMBERS)
+        for key in GENE_KEYS:
+            if key in names:
+                self._own_genes(group, key)
+
+    def _own_genes(self, group: h5g.GroupID, key: str) -> None:
+        """Take the gene names that a cell states itself; all cells must state the same."""
+        try:
+            node = open_member(group, key)
+            names = text_list(read_dataset(node)) if isinstance(node, h5d.DatasetID) else None
+        except ObjectError as error:
+            self.facts.defects.append(Problem(len(self.facts) - 1, key, str(error)))
+            return
+        if self.facts.gene_names is None and names is not None:
+            self.facts.gene_names = tuple(names)
+        if names is None or tuple(names) != self.facts.gene_names:
+            reason = "it does not name the same genes as the cells before it"
+            self.facts.defects.append(Problem(len(self.facts) - 1, key, reason))
+
+
+def stored_form(node: ObjectID) -> StoredForm:
+    """Return how an object is stored.
+
+    Raises
+    ------
+    ObjectError
+        If it is neither a dataset nor a group, or its type cannot be read.
+    """
+    if isinstance(node, h5g.GroupID):
+        return _group_form(node)
+    if not isinstance(node, h5d.DatasetID):
+        msg = "a named datatype is stored where a value should be"
+        raise ObjectError(msg)
+    try:
+        dtype, shape = node.dtype, node.shape
+    except (TypeError, RuntimeError, ValueError, OSError) as error:
+        msg = f"its type cannot be read ({error})"
+        raise ObjectError(msg) from error
+    varies = dtype.kind in "VOS" or (dtype == np.uint8 and len(shape or ()) == 1)
+    return StoredForm("dataset", _dtype_name(dtype), None if varies and len(shape or ()) < 2 else shape)
+
+
+def _group_form(group: h5g.GroupID) -> StoredForm:
+    encoding, shape = read_attr(group, "encoding-type"), read_attr(group, "shape")
+    members = tuple(sorted(name.decode(errors="replace") for name in group))
+    return StoredForm(
+        "group",
+        encoding=None if encoding is None else decode_text(plain(encoding)),
+        shape=None if shape is None else tuple(int(n) for n in np.atleast_1d(shape)),
+        members=members if len(members) <= 8 else (*members[:7], f"… ({len(members)} in all)"),
+    )
+
+
+def _dtype_name(dtype: np.dtype[Any]) -> str:
+    if (inner := h5py.check_vlen_dtype(dtype)) is not None:
+        return "text" if inner in (str, bytes) else f"variable-length {inner}"
+    return {"S": "text", "V": "opaque bytes"}.get(dtype.kind, str(dtype))
+
+
+def stored_signature(dataset: h5d.DatasetID) -> tuple[int, bytes]:
+    """Return the stored length of a dataset and a hash of the first 4 KiB of its stored bytes."""
+    length = dataset.get_storage_size()
+    if dataset.get_create_plist().get_layout() == h5d.CHUNKED and dataset.get_num_chunks():
+        stored = dataset.read_direct_chunk(dataset.get_chunk_info(0).chunk_offset)[1]
+    else:
+        stored = _first_bytes(read_dataset(dataset))
+    return length, hashlib.blake2b(bytes(stored[:_HASHED]), digest_size=16).digest()
+
+
+def _first_bytes(array: np.ndarray[Any, Any]) -> bytes:
+    if array.dtype == object:
+        return b"".join(bytes(item) for item in array.reshape(-1)[:_HASHED])
+    return np.ascontiguousarray(array).reshape(-1)[:_HASHED].tobytes()
+
+
+def plain(value: Any) -> Any:
+    """Return an HDF5 attribute's value as JSON would hold it: `str`, numbers, lists; `None` stays."""
+    if isinstance(value, np.ndarray):
+        return [plain(item) for item in value.tolist()] if value.size != 1 else plain(value.reshape(-1)[0])
+    if isinstance(value, np.generic):
+        value = value.item()
+    return decode_text(value) if isinstance(value, bytes) else value

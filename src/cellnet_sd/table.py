@@ -1,0 +1,252 @@
+"""The table: cells as rows of an AnnData, one component after the other."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cellnet_sd import keys
+from cellnet_sd.cellindex import CellIndex, Rows
+from cellnet_sd.communication import annotate, read_links
+from cellnet_sd.components import captions, expression
+from cellnet_sd.components.expression import ExpressionKind
+from cellnet_sd.errors import LayoutError
+from cellnet_sd.layout import PATCHES, Component
+from cellnet_sd.matrix import gene_table, lazy_matrix, read_matrix
+from cellnet_sd.notes import Notes
+from cellnet_sd.problems import OnError, Problems
+from cellnet_sd.selection import select_genes
+from cellnet_sd.sources.hdf5 import Hdf5Source
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+@dataclass(frozen=True)
+class Switches:
+    """What is asked of each component; see `read`."""
+
+    expression: bool | ExpressionKind = True
+    captions: bool = True
+    patches: tuple[str, ...] = ("cell",)
+    ccc: bool | Literal["pairs"] = True
+    backed: bool = False
+    genes: Sequence[str] | None = None
+    on_error: OnError = "raise"
+
+
+@dataclass
+class TableBuilder:
+    """Builds the table of the cells at `rows`.
+
+    Parameters
+    ----------
+    source
+        Where the cells come from.
+    rows
+        The cells asked for.
+    switches
+        What is read of them.
+    """
+
+    source: Hdf5Source
+    rows: Rows
+    switches: Switches
+    notes: Notes = field(init=False)
+    problems: Problems = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.notes = Notes(str(self.source.path))
+        names = self.index.names
+        self.problems = Problems(str(self.source.path), lambda row: str(names.iloc[row]), self.switches.on_error)
+
+    @property
+    def index(self) -> CellIndex:
+        """The index of the file."""
+        return self.source.index
+
+    @property
+    def n_genes(self) -> int:
+        """Length of a profile."""
+        return self.index.findings.n_genes
+
+    def build(self) -> "AnnData":
+        """Return the table.
+
+        Raises
+        ------
+        CellNetError
+            If a component cannot be told, or under `on_error="raise"` a cell is malformed.
+        """
+        self._check_components()
+        self._report_known_defects()
+        matrix = self._matrix()
+        links = read_links(self.source, self.rows, self.problems) if self.switches.ccc else None
+        self.rows, kept = self._without_malformed()
+        adata = self._assemble(None if matrix is None else matrix[kept])
+        if links is not None:
+            pairs = self.switches.ccc == "pairs"
+            annotate(adata, self.source, links, self.rows, pairs=pairs, genes=self.var.index, notes=self.notes)
+        self._provenance(adata)
+        self.problems.warn()
+        return adata
+
+    # --- what can be read ------------------------------------------------------------------------------------------
+
+    @cached_property
+    def components(self) -> frozenset[Component]:
+        """The components that are asked for."""
+        wanted = {Component.ATTRIBUTES, *(PATCHES[level] for level in self.switches.patches)}
+        wanted |= {Component.EXPRESSION} if self.switches.expression else set()
+        wanted |= {Component.CAPTION} if self.switches.captions else set()
+        wanted |= {Component.CCC} if self.switches.ccc else set()
+        return frozenset(wanted)
+
+    def _check_components(self) -> None:
+        for component, message in self.index.findings.errors.items():
+            if component in self.components:
+                raise LayoutError(message)
+
+    def _report_known_defects(self) -> None:
+        asked = np.zeros(len(self.index), dtype=bool)
+        asked[self.rows] = True
+        for problem in self.index.defects:
+            relevant = problem.component in self.components or problem.component not in set(Component)
+            if asked[problem.row] and relevant:
+                self.problems.report(*problem)
+        if self.switches.expression:
+            self.problems.report_all(expression.misfits(self.index.forms[Component.EXPRESSION], self.rows, self.n_genes))
+        self.rows = self._without_malformed()[0]
+
+    def _without_malformed(self) -> tuple[Rows, NDArray[np.bool_]]:
+        kept = ~np.isin(self.rows, self.problems.rows)
+        return self.rows[kept], kept
+
+    # --- genes -----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def var(self) -> pd.DataFrame:
+        """All genes of the file, indexed by unique names."""
+        return gene_table(self.source, self.notes)
+
+    @cached_property
+    def columns(self) -> NDArray[np.int64] | None:
+        """The columns of the genes asked for, `None` for all."""
+        ids = self.var[keys.GENE_IDS].tolist() if keys.GENE_IDS in self.var else None
+        return select_genes(self.var.index, self.switches.genes, ids)
+
+    # --- the AnnData -------------------------------------------------------------------------------------------------
+
+    def _matrix(self) -> Any:
+        if not self.switches.expression:
+            return None
+        if self.switches.backed:
+            return lazy_matrix(self.source, self.rows, self.columns)
+        return read_matrix(self.source, self.rows, self.columns, self.problems, self.notes)
+
+    def _assemble(self, matrix: Any) -> "AnnData":
+        from anndata import AnnData
+
+        var = self.var if self.columns is None else self.var.iloc[self.columns]
+        obsm = {key: positions[self.rows] for key, positions in self.index.obsm.items()}
+        adata = AnnData(X=matrix, obs=self._obs(), var=var if matrix is not None else None, obsm=obsm)
+        if matrix is not None and self.index.findings.expression == "lognorm":
+            adata.uns["log1p"] = {"base": None}
+        return adata
+
+    def _obs(self) -> pd.DataFrame:
+        index = self.index
+        frame = index.frame(self.rows)
+        slides = frame.pop(keys.SLIDE)
+        names = frame.index
+        own: dict[str, Any] = {
+            keys.INSTANCE_KEY: pd.Series(names, index=names),
+            keys.SLIDE: slides.cat.remove_unused_categories(),
+            keys.REGION_KEY: _renamed(slides, keys.region),
+            keys.SOURCE_FILE: pd.Categorical([str(index.path)] * len(frame), categories=[str(index.path)]),
+            keys.SOURCE_ROW: self.rows,
+        }
+        for level in self.switches.patches:
+            own[f"{level}_patch"] = patch_numbers(index, PATCHES[level], self.rows)
+        if self.switches.captions:
+            own[keys.CAPTION] = captions.column(index.captions.iloc[self.rows], names)
+        containers = self._containers()
+        if containers is not None:
+            own[keys.CONTAINER] = containers
+        for name in frame.select_dtypes("category"):
+            frame[name] = frame[name].cat.remove_unused_categories()
+        return pd.concat([pd.DataFrame(own, index=names), frame], axis=1)
+
+    def _containers(self) -> pd.Categorical | None:
+        """Return the group each cell lies in, where its slide does not tell."""
+        if len(self.container_of_slide) == len(self.index.findings.slides):
+            return None
+        return self.index.containers[self.rows].remove_unused_categories()
+
+    @cached_property
+    def container_of_slide(self) -> dict[str, str]:
+        """The group that all cells of a slide lie in, for the slides of which that is true."""
+        pairs = pd.DataFrame({"slide": self.index.slides, "container": self.index.containers.codes}).drop_duplicates()
+        single = pairs[~pairs.slide.duplicated(keep=False)]
+        names, containers = self.index.slide_names(), self.index.containers.categories
+        return {names[s]: str(containers[c]) for s, c in zip(single.slide, single.container, strict=True)}
+
+    def _provenance(self, adata: "AnnData") -> None:
+        cells = {str(row): str(name) for row, name in zip(self.rows, adata.obs_names, strict=True)}
+        spellings = self.index.spellings.for_cells(cells)
+        self.notes.take(*described(self.index))
+        adata.uns[keys.PROVENANCE] = {
+            "source": json.dumps([str(self.source.path)]),
+            "taken": json.dumps(self.notes.all, ensure_ascii=False),
+            "skipped": json.dumps(self.problems.summary(), ensure_ascii=False),
+            "attributes": msgspec.json.encode(spellings).decode(),
+            "containers": json.dumps(self.container_of_slide, ensure_ascii=False),
+            "slides": json.dumps({slide.name: slide.original for slide in self.index.findings.slides}, ensure_ascii=False),
+            "mpp": json.dumps({slide.name: slide.mpp for slide in self.index.findings.slides}, ensure_ascii=False),
+            "wsi_scale": json.dumps({s.name: s.wsi_scale for s in self.index.findings.slides}, ensure_ascii=False),
+            "choices": json.dumps(_stated(self.source.choices), ensure_ascii=False),
+            "version": _version(),
+        }
+
+
+def _stated(choices: Any) -> dict[str, Any]:
+    return {name: str(value) for name, value in msgspec.structs.asdict(choices).items() if value is not None}
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("cellnet-sd")
+
+
+def described(index: CellIndex) -> Iterator[str]:
+    """Yield in words what a file was taken to be."""
+    findings = index.findings
+    yield f"expression: {findings.expression_words}"
+    yield f"slides told apart by {findings.slides_by}: {', '.join(index.slide_names()[:10])}"
+    yield f"CCC: {findings.ccc.describe() if findings.ccc else 'none'}; {findings.reach_words}"
+    for level, frame in findings.frames.items():
+        yield f"{level} patches: {frame.describe()}"
+    yield findings.anchor_words
+    for slide in findings.slides:
+        yield f"slide {slide.name}: µm per pixel {slide.mpp or 'unknown'} ({slide.mpp_words}); WSI: {slide.wsi_words}"
+
+
+def patch_numbers(index: CellIndex, component: Component, rows: Rows) -> NDArray[np.int32]:
+    """Return the place of each cell's patch in the stack of its slide, int32; -1 where the cell has none."""
+    numbers = np.full(len(rows), -1, dtype=np.int32)
+    has, slides = index.has(component, rows), index.slides[rows]
+    for slide in np.unique(slides):
+        here = np.flatnonzero(has & (slides == slide))
+        numbers[here] = np.arange(len(here), dtype=np.int32)
+    return numbers
+
+
+def _renamed(slides: pd.Series, name: Any) -> pd.Series:
+    used = slides.cat.remove_unused_categories()
+    return used.cat.rename_categories([name(str(slide)) for slide in used.cat.categories])
