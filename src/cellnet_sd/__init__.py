@@ -4,9 +4,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 _PUBLIC = {
+    "convert": ("cellnet_sd.converter", "convert"),
+    "index": ("cellnet_sd.handle", "build_index"),
+    "info": ("cellnet_sd.information", "info"),
     "open": ("cellnet_sd.handle", "open_file"),
+    "patches": ("cellnet_sd.patch_lookup", "patches"),
     "read": ("cellnet_sd.reader", "read"),
     "read_anndata": ("cellnet_sd.reader", "read_anndata"),
+    "validate": ("cellnet_sd.validator", "validate"),
+    "write": ("cellnet_sd.writer", "write"),
 }
 
 

@@ -1,6 +1,5 @@
 """The open handle on a Cell-NET file: its cells as a table, and its components row by row."""
 
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -11,13 +10,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cellnet_sd.communication import read_links
-from cellnet_sd.components import ccc, images
+from cellnet_sd.components import ccc
 from cellnet_sd.components.ccc.layouts import CCCLayoutName
 from cellnet_sd.components.expression import ExpressionKind
 from cellnet_sd.errors import LayoutError, SelectionError
 from cellnet_sd.findings import Choices
 from cellnet_sd.layout import PATCHES
 from cellnet_sd.matrix import gene_table, read_profiles
+from cellnet_sd.patch_lookup import of_source
 from cellnet_sd.problems import Problems
 from cellnet_sd.rows import CellOrder
 from cellnet_sd.selection import select_rows
@@ -103,7 +103,10 @@ class CellNetFile:
 
     def patches(self, level: Level) -> "DataArray":
         """Return the patches of all cells, lazily: see `cellnet_sd.patches`."""
-        return patches_of(self._source, level, np.arange(len(self)), self.obs.index.tolist())
+        if level not in PATCHES:
+            msg = f"level={level!r} is not one of {', '.join(map(repr, PATCHES))}."
+            raise ValueError(msg)
+        return of_source(self._source, level, np.arange(len(self)), self.obs.index.tolist())
 
 
 class ExpressionRows:
@@ -138,28 +141,6 @@ def _as_rows(source: Hdf5Source, rows: Any) -> NDArray[np.int64]:
     found = select_rows(source.index, cells=chosen)
     assert found is not None
     return found
-
-
-def patches_of(source: Hdf5Source, level: str, rows: NDArray[np.int64], names: Sequence[str]) -> "DataArray":
-    """Return the patches of the cells at `rows` as a lazy (cell, y, x, c) array.
-
-    Raises
-    ------
-    LayoutError
-        If no cell of the file has such patches, or they cannot be told.
-    ValueError
-        If there is no such level.
-    """
-    if level not in PATCHES:
-        msg = f"level={level!r} is not one of {', '.join(map(repr, PATCHES))}."
-        raise ValueError(msg)
-    findings = source.index.findings
-    if (error := findings.errors.get(PATCHES[level])) is not None:
-        raise LayoutError(error)
-    if level not in findings.frames:
-        msg = f"{source.path} holds no {level} patches."
-        raise LayoutError(msg)
-    return images.patch_array(source, PATCHES[level], rows, names, findings.frames[level])
 
 
 def open_file(  # noqa: PLR0913

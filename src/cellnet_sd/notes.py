@@ -1,11 +1,17 @@
 """What a user should know of what was read: said once, and kept with the object."""
 
+import json
 import logging
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
+from cellnet_sd import keys
 from cellnet_sd.errors import CellNetWarning
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 logger = logging.getLogger("cellnet_sd")
 
@@ -52,3 +58,9 @@ class Notes:
 def bulleted(title: str, sentences: Iterable[str]) -> str:
     """Return sentences as a list under a title."""
     return "\n- ".join([title, *sentences])
+
+
+def provenance(adata: "AnnData", what: str) -> Any:
+    """Return one entry of an object's provenance, parsed; an empty `dict` where it has none."""
+    text = adata.uns.get(keys.PROVENANCE, {}).get(what)
+    return {} if text is None else json.loads(text)

@@ -26,6 +26,8 @@ _PEAKS: Final = 8
 """Peaks of the first scan that are looked at closely."""
 _LEAST_PATCHES: Final = 16
 _MOST_PATCHES: Final = 128
+_FARTHEST: Final = 2.0**40
+"""Positions beyond, in pixels, are no positions: the edges of windows there are lost to rounding."""
 _MOST_SIDE: Final = 1024
 """Longer side of the WSI image, in pixels, above which it is shrunk by a whole factor first."""
 _WIDEST: Final = 64.0
@@ -69,13 +71,13 @@ def register_wsi(wsi: NDArray[Any], patches: NDArray[Any], positions: Floats) ->
     patches
         Tissue patches (n, H, W, c) of cells of that slide, in slide pixels; 128 of them, evenly taken, are used.
     positions
-        Their positions (n, 2), x then y, in slide pixels; rows with NaN are left out.
+        Their positions (n, 2), x then y, in slide pixels; rows with NaN or below 0 are left out.
 
     Notes
     -----
     The scale is set to an integer when that moves no pixel of the WSI image by more than half a pixel of its own.
     """
-    usable = np.flatnonzero((np.isfinite(positions) & (positions >= 0)).all(axis=1))
+    usable = np.flatnonzero(((positions >= 0) & (positions < _FARTHEST)).all(axis=1))
     use = usable[evenly(len(usable), _MOST_PATCHES)]
     factor = -(-max(wsi.shape[:2]) // _MOST_SIDE)
     image = _luminance(_shrunk(wsi, factor)).astype(np.float64)

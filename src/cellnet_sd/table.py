@@ -209,9 +209,19 @@ class TableBuilder:
             "slides": json.dumps({slide.name: slide.original for slide in self.index.findings.slides}, ensure_ascii=False),
             "mpp": json.dumps({slide.name: slide.mpp for slide in self.index.findings.slides}, ensure_ascii=False),
             "wsi_scale": json.dumps({s.name: s.wsi_scale for s in self.index.findings.slides}, ensure_ascii=False),
+            "genes": json.dumps(self._renamed_genes(), ensure_ascii=False),
+            "genes_unnamed": json.dumps(self.source.genes is None),
             "choices": json.dumps(_stated(self.source.choices), ensure_ascii=False),
             "version": _version(),
         }
+
+
+    def _renamed_genes(self) -> dict[str, str]:
+        """Return the names in the file of the genes whose names were made unique."""
+        genes = self.source.genes
+        if genes is None:
+            return {}
+        return {str(new): old for new, old in zip(self.var.index, genes.names, strict=True) if new != old}
 
 
 def _stated(choices: Any) -> dict[str, Any]:

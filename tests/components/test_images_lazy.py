@@ -55,7 +55,7 @@ def test_the_fake_is_a_source():
     assert isinstance(CountingSource(), Source)
 
 
-# --- patch_array -----------------------------------------------------------------------------------------------------
+# --- patch_array ------------------------------------------------------------------------------------------------------
 
 
 def test_building_and_showing_reads_nothing():
@@ -122,6 +122,16 @@ def test_chained_indexing_equals_numpy_and_reads_the_last_view_only(first, data)
     assert sorted(source.fetched) == np.unique(np.arange(N)[first][second]).tolist()
 
 
+def test_reversed_and_empty_views():
+    source, array = lazy_array()
+    np.testing.assert_array_equal(array[::-1, ::-1, ::-2, ::-1].values, PIXELS[::-1, ::-1, ::-2, ::-1])
+    np.testing.assert_array_equal(array[4::-1][::-1].values, PIXELS[:5])
+    source.calls.clear()
+    assert array[[]].values.shape == (0, 8, 6, 3)
+    assert array[3:3].values.shape == (0, 8, 6, 3)
+    assert source.fetched == []
+
+
 def test_pointwise_indexing_and_labels():
     from xarray import DataArray
 
@@ -164,7 +174,7 @@ def test_a_malformed_patch_names_its_cell_when_read():
         array.load()
 
 
-# --- image elements -----------------------------------------------------------------------------------------------------
+# --- image elements ---------------------------------------------------------------------------------------------------
 
 
 def test_a_stack_reads_the_chunks_it_shows():

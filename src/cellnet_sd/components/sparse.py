@@ -259,7 +259,7 @@ def _compressed(raw: Raw) -> Coordinates:
     if len(indptr) == 0 or indptr[0] != 0 or indptr[-1] != len(indices):
         msg = f"indptr does not run from 0 to the {len(indices):,} stored entries"
         raise MalformedValueError(msg)
-    counts = np.diff(indptr)
+    counts = indptr[1:] - indptr[:-1]
     if len(counts) and counts.min() < 0:
         msg = "indptr decreases"
         raise MalformedValueError(msg)
@@ -329,11 +329,11 @@ def _stored_shape(raw: Raw) -> tuple[int, int] | None:
 
 
 def _as_shape(value: NDArray[Any]) -> tuple[int, int]:
-    value = value.reshape(-1)
-    if value.dtype.kind not in "iu" or value.size not in (1, 2) or (value < 0).any() or (value > _UNBOUNDED).any():
-        msg = f"shape {value.tolist()!r}, where one or two lengths are expected"
+    lengths = value.reshape(-1).tolist()
+    if value.dtype.kind not in "iu" or len(lengths) not in (1, 2) or min(lengths) < 0 or max(lengths) > _UNBOUNDED:
+        msg = f"shape {lengths!r}, where one or two lengths are expected"
         raise MalformedValueError(msg)
-    return (1, int(value[0])) if value.size == 1 else (int(value[0]), int(value[1]))
+    return (1, lengths[0]) if len(lengths) == 1 else (lengths[0], lengths[1])
 
 
 # --- members ----------------------------------------------------------------------------------------------------------

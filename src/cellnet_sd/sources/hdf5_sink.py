@@ -216,7 +216,7 @@ class Hdf5Sink:
             if strings is not None:
                 values = np.array([str(value) for value in strings], dtype=object)
                 self._file.create_dataset(name, data=values, dtype=h5py.string_dtype())
-        self._file.attrs.update(self._root_attrs)
+        self._file.attrs.update({**self._root_attrs, **self._container_attrs.get("", {})})
 
     # --- cells --------------------------------------------------------------------------------------------------------
 
@@ -298,7 +298,10 @@ class Hdf5Sink:
 
     def _container(self, path: str) -> Any:
         if path not in self._containers:
-            parent, _, name = path.rpartition("/")
+            parent, slash, name = path.rpartition("/")
+            if slash and not parent:
+                msg = f"{path!r} is no legal name of a container: it must not begin with '/'."
+                raise ValueError(msg)
             group = self._objects.group(self._container(parent), name, ordered=True)
             h5py.Group(group).attrs.update(self._container_attrs.get(path, {}))
             self._containers[path] = group

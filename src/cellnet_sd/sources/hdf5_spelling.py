@@ -37,6 +37,7 @@ class ObjectWriter:
 
     def __init__(self) -> None:
         self._text = h5t.py_create(h5py.string_dtype(), logical=True)
+        self._text_in_memory = h5t.py_create(h5py.string_dtype())
         self._scalar = h5s.create(h5s.SCALAR)
         self._plain_group = _untimed(h5p.GROUP_CREATE)
         self._ordered_group = _untimed(h5p.GROUP_CREATE)
@@ -83,7 +84,7 @@ class ObjectWriter:
     def text(self, group: Any, name: bytes, text: str) -> None:
         """Create a scalar UTF-8 string of variable length."""
         dataset = h5d.create(group, name, self._text, self._scalar, self._text_properties)
-        dataset.write(h5s.ALL, h5s.ALL, np.array(text, dtype=object), self._text)
+        dataset.write(h5s.ALL, h5s.ALL, np.array(text, dtype=object), self._text_in_memory)
 
     def csr(self, parent: Any, name: str, matrix: "sparse.csr_matrix | sparse.csr_array") -> None:
         """Create a group that holds a CSR matrix in AnnData's spelling, contiguous, its entries in the order given.
@@ -98,7 +99,7 @@ class ObjectWriter:
             raise ValueError(msg)
         group = self.group(parent, name, ordered=False)
         for key, value in self._csr_texts.items():
-            h5a.create(group, key, self._text, self._scalar).write(value, self._text)
+            h5a.create(group, key, self._text, self._scalar).write(value, self._text_in_memory)
         shape = np.array(matrix.shape, dtype=np.int64)
         h5a.create(group, b"shape", self._type_of(shape.dtype), self._space((2,))).write(shape)
         self.array(group, b"data", Stored(_as_float32(matrix.data), None))

@@ -249,6 +249,7 @@ def _links(
         n_file=context.n_file,
         mentioned=np.unique(_joined([_others(p, context.n_file) for p in parts if p.own is not None], np.int64)),
         n_inexact=n_inexact,
+        is_scores=scores,
     )
 
 

@@ -48,6 +48,8 @@ class CCCLinks:
         Number of cells of the file.
     n_inexact
         Number of stored values that float64 may not hold exactly: integers beyond 2**53, longer floats.
+    is_scores
+        Whether the entries are scores of cells, without receivers.
     """
 
     rows: NDArray[np.int64]
@@ -59,14 +61,10 @@ class CCCLinks:
     n_file: int
     mentioned: NDArray[np.int64] = field(default_factory=_none)
     n_inexact: int = 0
+    is_scores: bool = False
 
     def __len__(self) -> int:
         return len(self.sender)
-
-    @property
-    def is_scores(self) -> bool:
-        """Whether the entries are scores of cells, without receivers."""
-        return bool(len(self)) and bool((self.receiver == NO_RECEIVER).all())
 
     @property
     def n_unstored(self) -> int:
@@ -98,6 +96,7 @@ def concat(parts: Sequence[CCCLinks]) -> CCCLinks:
         n_file=max((part.n_file for part in parts), default=0),
         mentioned=np.unique(np.concatenate([part.mentioned for part in parts])),
         n_inexact=sum(part.n_inexact for part in parts),
+        is_scores=any(part.is_scores for part in parts),
     )
 
 

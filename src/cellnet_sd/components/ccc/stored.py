@@ -49,20 +49,27 @@ def stored_from_raw(raw: Raw) -> Stored:
     MalformedValueError
         If a matrix is in no known encoding or contradicts itself.
     """
-    holders = (raw,) if raw.value is not None or is_sparse_group(raw) else _unwrapped(raw)
+    holders = _unwrapped(raw)
     lists = {key: value for holder in reversed(holders) for key, value in _lists(holder).items()}
+    cells, pairs = (_cells(lists), _pairs(lists)) if lists else (None, None)
     matrix = holders[-1]
-    if matrix.value is not None or is_sparse_group(matrix):
-        return Stored((coordinates_from_raw(matrix),), None, _cells(lists), _pairs(lists))
+    if _is_matrix(matrix):
+        return Stored((coordinates_from_raw(matrix),), None, cells, pairs)
     members = dict(_members(matrix))
     if not members:
         msg = "the group is empty"
         raise MalformedValueError(msg)
-    return Stored(tuple(members.values()), tuple(members), _cells(lists), None)
+    return Stored(tuple(members.values()), tuple(members), cells)
+
+
+def _is_matrix(raw: Raw) -> bool:
+    return raw.value is not None or is_sparse_group(raw)
 
 
 def _unwrapped(raw: Raw) -> tuple[Raw, ...]:
-    """Return the group and the one matrix it holds beside lists; the group alone if it holds several."""
+    """Return a group and the one matrix it holds beside lists; the value alone if it is or holds no single matrix."""
+    if _is_matrix(raw):
+        return (raw,)
     matrices = [name for name, member in raw.members.items() if not _is_list(name, member)]
     if len(matrices) == 1 and matrices[0] in _MATRIX_KEYS:
         return (raw, raw.members[matrices[0]])
@@ -74,7 +81,7 @@ def _members(raw: Raw, prefix: str = "") -> Iterator[tuple[str, Coordinates]]:
     for name, member in raw.members.items():
         if not prefix and _is_list(name, member):
             continue
-        if member.value is None and not is_sparse_group(member) and not prefix:
+        if not prefix and not _is_matrix(member):
             yield from _members(member, f"{name}-")
         else:
             yield prefix + name, _member(prefix + name, member)
@@ -96,8 +103,8 @@ def _is_list(name: str, member: Raw) -> bool:
 
 
 def _lists(raw: Raw) -> Mapping[str, Any]:
-    attrs = {key: value for key, value in raw.attrs.items() if key in _LIST_KEYS}
-    members = {key: m.value for key, m in raw.members.items() if _is_list(key, m)}
+    attrs = {key: raw.attrs[key] for key in _LIST_KEYS & raw.attrs.keys()}
+    members = {key: raw.members[key].value for key in _LIST_KEYS & raw.members.keys() if not raw.members[key].is_group}
     return attrs | members
 
 

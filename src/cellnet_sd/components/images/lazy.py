@@ -97,7 +97,10 @@ class _PatchBackend(BackendArray):  # type: ignore[misc]  # xarray is untyped fo
         self.dtype = np.dtype(stack.frame.dtype)
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
-        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
+        if isinstance(key, indexing.VectorizedIndexer):
+            return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
+        # Not through the adapter, which fails on reversed slices: https://github.com/pydata/xarray/issues/11000
+        return self._read(key.tuple)
 
     def _read(self, key: tuple[Any, ...]) -> NDArray[Any]:
         cells, *crop = key

@@ -1,0 +1,240 @@
+"""Finding the patches of an object's cells again: in the file they came from, or in the object's image elements."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cellnet_sd import keys
+from cellnet_sd.components import images
+from cellnet_sd.components.images import Frame
+from cellnet_sd.errors import LayoutError, SourceMovedError
+from cellnet_sd.findings import Choices
+from cellnet_sd.layout import PATCHES, Component
+from cellnet_sd.notes import provenance
+from cellnet_sd.rows import CellOrder
+from cellnet_sd.sources.base import Raw, Unreadable
+from cellnet_sd.sources.hdf5 import Hdf5Source, open_source
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from spatialdata import SpatialData
+    from xarray import DataArray
+
+_ELEMENTS = {"cell": (keys.cell_patches, keys.CELL_PATCH), "tissue": (keys.tissue_patches, keys.TISSUE_PATCH)}
+
+
+def patches(
+    obj: "SpatialData | AnnData | str | Path",
+    level: str = "cell",
+    *,
+    source: str | Path | None = None,
+    table: str = keys.TABLE,
+) -> "DataArray":
+    """Return the patches of cells as one lazy array, aligned with the table.
+
+    The patches are found by `obs["source_file"]` and `obs["source_row"]` in the file they came from, so any subset,
+    query or concatenation of tables keeps them. Where that file is gone, they are taken from the image elements of the
+    object, by `obs["region"]` and `obs["cell_patch"]`.
+
+    Parameters
+    ----------
+    obj
+        A SpatialData or AnnData that `read` gave, or anything made from it; or the path of a Cell-NET file.
+    level
+        `"cell"`, `"tissue"` or `"wsi"`.
+    source
+        Where the file is now, if it was moved.
+    table
+        Name of the table of a SpatialData.
+
+    Returns
+    -------
+    xarray.DataArray
+        (cell, y, x, c), channels last whatever was stored, uint8 or float as stored; coordinate `cell` holds the names
+        of the cells. Lazy per row: `patches(obj)[rows].values` reads those rows only. Cells without a patch are white,
+        with a warning that counts them.
+
+    Raises
+    ------
+    SourceMovedError
+        If the file is gone or is another one, and the object has no such image elements.
+    LayoutError
+        If there are no patches of this level, or the object does not say where its cells came from.
+    ValueError
+        If there is no such level.
+    """
+    if level not in PATCHES:
+        msg = f"level={level!r} is not one of {', '.join(map(repr, PATCHES))}."
+        raise ValueError(msg)
+    if isinstance(obj, str | Path):
+        opened = open_source(obj)
+        return of_source(opened, level, np.arange(len(opened.index)), opened.index.obs_names().tolist())
+    adata, sdata = (obj.tables[table], obj) if hasattr(obj, "tables") else (obj, None)
+    found = PatchSource.of(adata, sdata, level, source)
+    return images.patch_array(found, PATCHES[level], np.arange(len(adata)), adata.obs_names.tolist(), found.frame)
+
+
+def of_source(source: Hdf5Source, level: str, rows: NDArray[np.int64], names: Sequence[str]) -> "DataArray":
+    """Return the patches of the cells at `rows` of a file; see `patches`."""
+    return images.patch_array(source, PATCHES[level], rows, names, frame_of(source, level))
+
+
+def frame_of(source: Hdf5Source, level: str) -> Frame:
+    """Return the common frame of the patches of a file.
+
+    Raises
+    ------
+    LayoutError
+        If no cell has such patches, or they cannot be told.
+    """
+    findings = source.index.findings
+    if (error := findings.errors.get(PATCHES[level])) is not None:
+        raise LayoutError(error)
+    if level not in findings.frames:
+        msg = f"{source.path} holds no {level} patches."
+        raise LayoutError(msg)
+    return findings.frames[level]
+
+
+# --- many places as one source ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PatchSource:
+    """The patches of a table's cells, wherever they lie, as one source whose rows are those of the table.
+
+    Parameters
+    ----------
+    path
+        One of the places, for messages.
+    places
+        Files, or image elements.
+    place, row
+        Of each cell: its place, and its row there; -1 where an element has no patch of it.
+    frame
+        The frame that holds all of them.
+    """
+
+    path: Path
+    places: "tuple[Hdf5Source | _Element, ...]"
+    place: NDArray[np.intp]
+    row: NDArray[np.int64]
+    frame: Frame
+
+    @classmethod
+    def of(cls, adata: "AnnData", sdata: "SpatialData | None", level: str, source: str | Path | None) -> "PatchSource":
+        missing = {keys.SOURCE_FILE, keys.SOURCE_ROW} - set(adata.obs)
+        if missing:
+            msg = f"The table's obs has no {' and no '.join(sorted(missing))}: it does not say where its cells came from."
+            raise LayoutError(msg)
+        try:
+            return cls._from_files(adata, level, source)
+        except SourceMovedError:
+            gathered = None if sdata is None or source is not None else cls._from_elements(adata, sdata, level)
+            if gathered is None:
+                raise
+            return gathered
+
+    @classmethod
+    def _from_files(cls, adata: "AnnData", level: str, source: str | Path | None) -> "PatchSource":
+        place, names = pd.factorize(adata.obs[keys.SOURCE_FILE])
+        row = adata.obs[keys.SOURCE_ROW].to_numpy(dtype=np.int64)
+        order = provenance(adata, "choices").get("cell_order")
+        sources = tuple(_reopen(Path(source or name), order) for name in names)
+        for at, opened in enumerate(sources):
+            _check_names(opened, row[place == at], adata.obs_names[place == at])
+        frame = _common([frame_of(opened, level) for opened in sources])
+        return cls(Path(source or names[0]), sources, place, row, frame)
+
+    @classmethod
+    def _from_elements(cls, adata: "AnnData", sdata: "SpatialData", level: str) -> "PatchSource | None":
+        if level not in _ELEMENTS:
+            return None
+        element_of, column = _ELEMENTS[level]
+        place, slides = pd.factorize(adata.obs[keys.SLIDE])
+        names = [element_of(str(slide)) for slide in slides]
+        if column not in adata.obs or not all(name in sdata.images for name in names):
+            return None
+        places = tuple(_Element(sdata.images[name]) for name in names)
+        row = adata.obs[column].to_numpy(dtype=np.int64)
+        return cls(Path(str(sdata.path or "SpatialData")), places, place, row, _common([p.frame for p in places]))
+
+    def present(self, component: Component) -> NDArray[np.bool_]:
+        """Return which cells have a patch."""
+        present = self.row >= 0
+        for at, place in enumerate(self.places):
+            if isinstance(place, Hdf5Source):
+                here = self.place == at
+                present[here] = place.index.has(component, self.row[here])
+        return present
+
+    def fetch(self, component: Component, rows: NDArray[np.int64]) -> list[Raw | Unreadable | None]:
+        """Return the patches of the cells at `rows`, each place asked once."""
+        out: list[Raw | Unreadable | None] = [None] * len(rows)
+        for at, place in enumerate(self.places):
+            here = np.flatnonzero((self.place[rows] == at) & (self.row[rows] >= 0))
+            for position, raw in zip(here, place.fetch(component, self.row[rows[here]]), strict=True):
+                out[position] = raw
+        return out
+
+
+@dataclass(frozen=True)
+class _Element:
+    """An Image3D element (c, z, y, x) as a source of patches."""
+
+    element: Any
+
+    @property
+    def frame(self) -> Frame:
+        channels, _, height, width = self.element.shape
+        return Frame(height, width, channels, str(self.element.dtype), ("image element",))
+
+    def fetch(self, component: Component, rows: NDArray[np.int64]) -> list[Raw | Unreadable | None]:  # noqa: ARG002
+        if not len(rows):
+            return []
+        stack = np.moveaxis(np.asarray(self.element.data[:, rows]), 0, -1)
+        return [Raw(patch[..., 0] if patch.shape[-1] == 1 else patch) for patch in stack]
+
+
+def _reopen(path: Path, order: CellOrder | None) -> Hdf5Source:
+    if not path.is_file():
+        msg = f"{path}, which the cells were read from, is gone. Pass source= with its new place."
+        raise SourceMovedError(msg)
+    return open_source(path, Choices(cell_order=order))
+
+
+def _check_names(source: Hdf5Source, rows: NDArray[np.int64], names: pd.Index) -> None:
+    """Refuse a file whose rows are not the cells they are said to be."""
+    inside = rows < len(source.index)
+    found = source.index.names.iloc[rows[inside]].to_numpy()
+    expected = np.array([str(name).rsplit("/", 1)[-1] for name in names[inside]], dtype=object)
+    if not inside.all() or not _alike(found, expected):
+        msg = f"{source.path} is not the file the cells were read from: its rows are other cells. Pass source=."
+        raise SourceMovedError(msg)
+
+
+def _alike(found: NDArray[Any], expected: NDArray[Any]) -> bool:
+    """Whether names are equal but for what making them unique adds (`Cell_1` → `Cell_1-1`, `Cell_1-sample`)."""
+    return np.array_equal(found, expected) or all(str(b) == str(a) or str(b).startswith(f"{a}-") for a, b in zip(found, expected, strict=True))
+
+
+def _common(frames: Sequence[Frame]) -> Frame:
+    """Return the frame that holds all of `frames`.
+
+    Raises
+    ------
+    LayoutError
+        If they differ in dtype.
+    """
+    if len({frame.dtype for frame in frames}) > 1:
+        msg = f"The files' patches are {' and '.join(sorted({frame.dtype for frame in frames}))}: take them file by file."
+        raise LayoutError(msg)
+    height, width, channels = np.max([frame.shape for frame in frames], axis=0).tolist()
+    padded = any(frame.shape[:2] != (height, width) or frame.padded for frame in frames)
+    widened = any(frame.channels != channels or frame.widened for frame in frames)
+    return replace(frames[0], height=height, width=width, channels=channels, padded=padded, widened=widened)

@@ -1,0 +1,291 @@
+"""The verb that writes: `write`, an object back to the Cell-NET layout in its canonical spelling."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from cellnet_sd import keys
+from cellnet_sd.components import attributes, captions, ccc, images
+from cellnet_sd.components.attribute_codecs import to_json
+from cellnet_sd.components.attributes import Spellings
+from cellnet_sd.errors import LayoutError, SourceMovedError
+from cellnet_sd.layout import MPP_KEYS, PATCHES, WSI_SCALE_KEYS, Component
+from cellnet_sd.notes import Notes, provenance
+from cellnet_sd.patch_lookup import PatchSource
+from cellnet_sd.problems import Problems
+from cellnet_sd.progress import progress
+from cellnet_sd.sources.hdf5_sink import Hdf5Sink, Records
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from scipy.sparse import csr_matrix
+    from spatialdata import SpatialData
+
+_BATCH = 256
+
+
+def write(
+    obj: "SpatialData | AnnData",
+    path: str | Path,
+    *,
+    source: str | Path | None = None,
+    table: str = keys.TABLE,
+    overwrite: bool = False,
+) -> Path:
+    """Write an object to a Cell-NET HDF5 file, in the canonical spelling (see the docs on the format).
+
+    Every column of `obs` that is not this package's own becomes an attribute, spelled as it was where it was read from
+    Cell-NET. Patches that the object refers to without holding them are copied from the file they came from.
+
+    Parameters
+    ----------
+    obj
+        A SpatialData or AnnData; `X` may be a dask array.
+    path
+        The file to write: it appears only when it is complete.
+    source
+        Where the file the cells were read from is now, if it was moved.
+    table
+        Name of the table of a SpatialData.
+    overwrite
+        Whether an existing file is replaced.
+
+    Returns
+    -------
+    The path of the file.
+
+    Raises
+    ------
+    OutputExistsError
+        If `path` exists and `overwrite` is false.
+    SourceMovedError
+        If patches are to be copied and their file is gone.
+    LayoutError
+        If the object holds something that the layout cannot.
+    """
+    adata, sdata = (obj.tables[table], obj) if hasattr(obj, "tables") else (obj, None)
+    notes = Notes(str(path))
+    record = _Object(adata, sdata, source, notes)
+    encoded = ccc.encode(adata)
+    _note_losses(adata, encoded, notes)
+    sink = Hdf5Sink(
+        path,
+        gene_names=record.gene_names,
+        gene_ids=record.var_column(keys.GENE_IDS),
+        feature_types=record.var_column(keys.FEATURE_TYPES),
+        pair_names=None if encoded is None else encoded.pairs,
+        wsi_images=record.wsi_images,
+        root_attrs=record.root_attrs,
+        container_attrs=record.container_attrs,
+        overwrite=overwrite,
+    )
+    with sink:
+        for batch in record.batches():
+            sink.append(record.records(batch, encoded))
+    notes.speak()
+    return Path(path)
+
+
+def _note_losses(adata: "AnnData", encoded: "ccc.EncodedCCC | None", notes: Notes) -> None:
+    if encoded is not None and encoded.layout == "cells" and keys.CCC_PAIRS in adata.uns:
+        notes.warn_of("CCC is written as the sum over its pairs. Read with ccc='pairs' to keep each of them")
+    if adata.layers:
+        notes.warn_of(f"layers are not written: {', '.join(adata.layers)}. Cell-NET holds one expression profile")
+
+
+@dataclass(frozen=True)
+class _Object:
+    """An object as records: what each cell of it is to be stored as."""
+
+    adata: "AnnData"
+    sdata: "SpatialData | None"
+    source: str | Path | None
+    notes: Notes
+    _sources: dict[str, PatchSource | None] = field(default_factory=dict)
+
+    # --- beside the cells --------------------------------------------------------------------------------------------
+
+    @property
+    def gene_names(self) -> list[str] | None:
+        """Names of the genes, as they were before they were made unique."""
+        if self.adata.X is None:
+            return None
+        original = provenance(self.adata, "genes")
+        names = [str(original.get(name, name)) for name in self.adata.var_names]
+        return None if provenance(self.adata, "genes_unnamed") else names
+
+    def var_column(self, name: str) -> list[str] | None:
+        """Return a column of `var` as strings, `None` if there is none."""
+        return [str(value) for value in self.adata.var[name]] if name in self.adata.var else None
+
+    @cached_property
+    def slides(self) -> NDArray[np.object_]:
+        """Slide of each cell, `""` where the object knows of none."""
+        if keys.SLIDE not in self.adata.obs:
+            return np.full(self.adata.n_obs, "", dtype=object)
+        return self.adata.obs[keys.SLIDE].astype(str).to_numpy(dtype=object)
+
+    @cached_property
+    def containers(self) -> NDArray[np.object_]:
+        """The group each cell is written to: where it was, else one per slide where there are several."""
+        if keys.CONTAINER in self.adata.obs:
+            return self.adata.obs[keys.CONTAINER].astype(str).to_numpy(dtype=object)
+        stored: Mapping[str, str] = provenance(self.adata, "containers")
+        names = sorted(set(self.slides))
+        if set(names) <= stored.keys() and (self.wsi_images or len(names) == 1 or len(set(stored.values())) > 1):
+            group_of = stored
+        else:
+            group_of = {name: name if len(names) > 1 else "" for name in names}
+        return np.array([group_of[slide] for slide in self.slides], dtype=object)
+
+    @cached_property
+    def root_attrs(self) -> dict[str, float]:
+        """Scales that all slides share."""
+        return {name: values.popitem()[1] for name, values in self._scales() if len(set(values.values())) == 1}
+
+    @cached_property
+    def container_attrs(self) -> dict[str, dict[str, float]]:
+        """Scales of each container, where slides differ in them."""
+        attrs: dict[str, dict[str, float]] = {}
+        group_of = dict(zip(self.slides, self.containers, strict=True))
+        for name, values in self._scales():
+            if len(set(values.values())) > 1 and len(set(group_of.values())) == len(group_of):
+                for slide, value in values.items():
+                    attrs.setdefault(group_of[slide], {})[name] = value
+        return attrs
+
+    def _scales(self) -> Iterator[tuple[str, dict[str, float]]]:
+        for name, what in ((MPP_KEYS[0], "mpp"), (WSI_SCALE_KEYS[0], "wsi_scale")):
+            known = provenance(self.adata, what)
+            values = {slide: known[slide] for slide in set(self.slides) if known.get(slide) is not None}
+            if len(values) == len(set(self.slides)):
+                yield name, values
+
+    # --- images --------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def wsi_images(self) -> dict[str, NDArray[Any]]:
+        """The WSI image of each slide, (H, W, C): from the object, else from the file its cells came from."""
+        found = {}
+        for slide in dict.fromkeys(self.slides):
+            name = keys.wsi_image(slide)
+            if self.sdata is not None and name in self.sdata.images:
+                found[slide] = np.moveaxis(np.asarray(self.sdata.images[name].data), 0, -1)
+            elif (there := np.flatnonzero(self.has("wsi") & (self.slides == slide))).size:
+                found[slide] = self.patches("wsi", there[:1])[0]
+        return found
+
+    def source_of(self, level: str) -> PatchSource | None:
+        """Return where the patches of a level are; `None` where there are none.
+
+        Raises
+        ------
+        SourceMovedError
+            If the cell patches that the object refers to are gone.
+        """
+        if level not in self._sources:
+            self._sources[level] = self._find(level)
+        return self._sources[level]
+
+    def _find(self, level: str) -> PatchSource | None:
+        if keys.CELL_PATCH not in self.adata.obs:
+            return None
+        try:
+            return PatchSource.of(self.adata, self.sdata, level, self.source)
+        except LayoutError:
+            return None
+        except SourceMovedError as error:
+            if level == "cell":
+                raise
+            self.notes.warn_of(f"{level} patches are not written: {error}")
+            return None
+
+    def has(self, level: str) -> NDArray[np.bool_]:
+        """Return which cells have a patch of a level."""
+        found = self.source_of(level)
+        if found is None:
+            return np.zeros(self.adata.n_obs, dtype=bool)
+        return found.present(PATCHES[level])
+
+    def patches(self, level: str, rows: NDArray[np.int64]) -> list[NDArray[Any] | None]:
+        """Return the patches of the cells at `rows` in their own sizes, as they are to be stored."""
+        found = self.source_of(level)
+        if found is None:
+            return [None] * len(rows)
+        component = PATCHES[level]
+        problems = Problems(str(found.path), lambda row: str(self.adata.obs_names[row]))
+        raws = found.fetch(component, rows)
+        if found.frame.padded:
+            return [self._own_size(raw, row, component, problems) for raw, row in zip(raws, rows, strict=True)]
+        decoded, present = images.decode(raws, rows, found.frame, component, problems)
+        return [images.encode(patch) if there else None for patch, there in zip(decoded, present, strict=True)]
+
+    def _own_size(self, raw: Any, row: int, component: Component, problems: Problems) -> NDArray[Any] | None:
+        frame = images.detect_frame([raw], component, problems.file)
+        if frame is None:
+            return None
+        return images.encode(images.decode([raw], [row], frame, component, problems)[0][0])
+
+    # --- the cells -----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def documents(self) -> list[str | None]:
+        """`attributes.json` of each cell; `None` where there is nothing to say."""
+        stored = self.adata.uns.get(keys.PROVENANCE, {}).get("attributes")
+        spellings = None if stored is None else msgspec.json.decode(stored, type=Spellings)
+        obs = self.adata.obs.drop(columns=[name for name in keys.OWN_OBS if name in self.adata.obs])
+        obsm = {key: np.asarray(self.adata.obsm[key]) for key in attributes.OBSM.values() if key in self.adata.obsm}
+        return [to_json(document) if document else None for document in attributes.encode(obs, obsm, spellings)]
+
+    @cached_property
+    def captions(self) -> list[str | None]:
+        """Caption of each cell."""
+        if keys.CAPTION not in self.adata.obs:
+            return [None] * self.adata.n_obs
+        return captions.encode(self.adata.obs[keys.CAPTION])
+
+    def batches(self) -> Iterator[NDArray[np.int64]]:
+        """Yield all rows in batches, with a progress bar."""
+        rows = np.arange(self.adata.n_obs, dtype=np.int64)
+        parts = [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
+        yield from progress(parts, total=len(parts), desc="Writing", unit="batches")
+
+    def records(self, rows: NDArray[np.int64], encoded: "ccc.EncodedCCC | None") -> Records:
+        """Return the cells at `rows` as records."""
+        wsi = self.has_wsi[rows]
+        return Records(
+            names=[str(self.adata.obs_names[row]).rsplit("/", 1)[-1] for row in rows],
+            containers=self.containers[rows].tolist(),
+            expression=self._profiles(rows),
+            attributes=[self.documents[row] for row in rows],
+            captions=[self.captions[row] for row in rows],
+            cell_patches=self.patches("cell", rows),
+            tissue_patches=self.patches("tissue", rows),
+            wsi=[slide if there else None for slide, there in zip(self.slides[rows], wsi, strict=True)],
+            ccc=None if encoded is None else [encoded[int(row)] for row in rows],
+        )
+
+    @cached_property
+    def has_wsi(self) -> NDArray[np.bool_]:
+        """Which cells are given the WSI image of their slide."""
+        held = np.array([slide in self.wsi_images for slide in self.slides], dtype=bool)
+        return held & self.has("wsi") if self.source_of("wsi") is not None else held
+
+    def _profiles(self, rows: NDArray[np.int64]) -> "csr_matrix | None":
+        from scipy.sparse import csr_matrix
+
+        if self.adata.X is None:
+            return None
+        block = self.adata.X[rows[0] : rows[-1] + 1]
+        block = block.compute() if hasattr(block, "compute") else block
+        matrix = csr_matrix(block)
+        single = matrix.astype(np.float32)
+        if (single.data != matrix.data).any():
+            self.notes.warn_of("values of X were rounded: Cell-NET holds float32")
+        return single
