@@ -15,6 +15,7 @@ from cellnet_sd.components.ccc.layouts import CCCLayoutName
 from cellnet_sd.components.expression import ExpressionKind
 from cellnet_sd.errors import LayoutError, SelectionError
 from cellnet_sd.findings import Choices
+from cellnet_sd.indexfile import index_paths
 from cellnet_sd.layout import PATCHES
 from cellnet_sd.matrix import gene_table, read_profiles
 from cellnet_sd.patch_lookup import of_source
@@ -180,3 +181,29 @@ def open_file(  # noqa: PLR0913
     genes = None if gene_list is None else Path(gene_list).expanduser().absolute()
     choices = Choices(slide_key, cell_order, genes, expression, mpp, wsi_scale, ccc_layout)
     return CellNetFile(open_source(path, choices, index=index))
+
+
+def build_index(path: str | Path) -> Path:
+    """Build the index of a Cell-NET file, unless there is one of its present state.
+
+    The index is saved beside the file as `{file}.cnindex`, or in `settings.cache_dir` where that folder cannot be
+    written. With it, every later `open` and `read` starts at once.
+
+    Parameters
+    ----------
+    path
+        A Cell-NET HDF5 file.
+
+    Returns
+    -------
+    The path of the index.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    CellNetError
+        If it is no Cell-NET file, or the index can be saved nowhere.
+    """
+    source = open_source(path, index=True)
+    return next(candidate for candidate in index_paths(source.path) if candidate.is_file())
