@@ -12,7 +12,7 @@ _free_names = st.text(st.characters(exclude_categories=("Cc", "Cs"), exclude_cha
 
 def natural_key(name: str) -> list[str | int]:
     """Return the key that puts `Cell_9` before `Cell_10`."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)]
+    return [int(part) if part.isascii() and part.isdigit() else part for part in re.split(r"([0-9]+)", name)]
 
 
 @st.composite
@@ -51,9 +51,12 @@ class Places:
     wsi: str
 
 
-def _in_order(labels: list[str], tracked: str) -> list[str]:
-    """Return containers in the order in which they are met."""
-    return labels if tracked == "all" else sorted(labels, key=lambda path: [natural_key(p) for p in path.split("/")])
+def _in_order(paths: list[str], tracked: str) -> list[str]:
+    """Return containers in the order in which they are met, one parent after the other."""
+    if tracked != "all":
+        return sorted(paths, key=lambda path: [natural_key(part) for part in path.split("/")])
+    parents = list(dict.fromkeys(path.split("/")[0] for path in paths))
+    return sorted(paths, key=lambda path: parents.index(path.split("/")[0]))
 
 
 @st.composite

@@ -133,10 +133,7 @@ def _write_cells(root: h5py.File, truth: FileTruth, spelling: Spelling) -> list[
     first_wsi: dict[int, h5py.Dataset] = {}
     for row in spelling.creation:
         cell = truth.cells[row]
-        parent = root
-        for part in filter(None, cell.container.split("/")):
-            known = part in parent
-            parent = parent[part] if known else parent.create_group(part, track_order=spelling.tracked != "no")
+        parent = _container(root, cell.container, spelling.tracked)
         groups[row] = group = parent.create_group(cell.name)
         spelling.expression[row].write(group, cell.expression)
         if truth.genes is not None:
@@ -150,6 +147,15 @@ def _write_cells(root: h5py.File, truth: FileTruth, spelling: Spelling) -> list[
         if truth.ccc is not None and spelling.ccc is not None:
             spelling.ccc.write(group, row, truth.ccc, [c.name for c in truth.cells], truth.slides)
     return [groups[row] for row in range(len(truth.cells))]
+
+
+def _container(root: h5py.File, path: str, tracked: str) -> h5py.Group:
+    """Return the group that holds the cells of a container; under "containers" only that one tracks its order."""
+    group, parts = root, [part for part in path.split("/") if part]
+    for depth, part in enumerate(parts, 1):
+        tracks = tracked == "all" or (tracked == "containers" and depth == len(parts))
+        group = group[part] if part in group else group.create_group(part, track_order=tracks)
+    return group
 
 
 def _write_images(group: h5py.Group, cell: CellTruth, spelling: Spelling, first_wsi: dict[int, h5py.Dataset]) -> None:

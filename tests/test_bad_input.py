@@ -275,8 +275,9 @@ def test_a_malformed_cell_is_left_out_and_listed_on_request(malformed: tuple[Pat
 def test_warnings_about_cells_left_out_are_ours(path: Path) -> None:
     with h5py.File(path, "a") as root:
         _replace(root[BAD], "attributes.json", "{")
-    with pytest.warns(CellNetWarning, match=BAD):
+    with quiet() as caught:
         cn.read_anndata(path, index=False, on_error="warn")
+    assert any(BAD in str(warning.message) for warning in caught if warning.category is CellNetWarning)
 
 
 def test_an_unknown_policy_is_refused(path: Path) -> None:

@@ -84,7 +84,7 @@ def rows_by_rule(root: h5py.File, spelling: Spelling) -> list[str]:
         children = [group[name] for name in names if isinstance(group[name], h5py.Group)]
         return [path for child in children for path in ([child.name] if "expression" in child else walk(child))]
 
-    return [path.removeprefix("/") for path in walk(root)]
+    return [path.removeprefix("/") for path in walk(root["/"])]  # a File does not tell that its root tracks order
 
 
 def slides_by_rule(truth: FileTruth) -> list[Any]:

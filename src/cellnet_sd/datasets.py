@@ -90,7 +90,8 @@ def synthetic(
     compression, libver
         Storage, as in `cellnet_sd.sources.hdf5_sink.Hdf5Sink`.
     progress
-        Whether to show a progress bar; `None`: in a terminal, when it takes longer than a second.
+        Whether to show a progress bar when writing takes longer than a second; `None`: in a terminal, unless
+        `settings.progress` is false.
     overwrite
         Whether existing files may be replaced.
 

@@ -107,7 +107,7 @@ class _Match:
 class _Windows:
     """Tissue patches as luminance (n, H, W), their upper left corners, and their block means by blocks per side.
 
-    `factor` is how often the WSI image was shrunk: matched scales are multiplied by it to count in its stored pixels.
+    `factor` says how much the WSI image was shrunk: matched scales, by it, count in its stored pixels.
     """
 
     luminance: NDArray[np.float32]

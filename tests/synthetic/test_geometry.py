@@ -45,7 +45,8 @@ def test_every_domain_is_there(placed):
 
 def test_cells_lie_in_the_tissue_apart_and_out_of_vessels(placed):
     tissue, cells, mpp = placed
-    assert tissue.at(tissue.inside, cells.xy).mean() > 0.99  # rounding to pixels may cross the outline
+    near = ndimage.binary_dilation(tissue.inside, iterations=2)  # rounding to pixels may cross the outline
+    assert tissue.at(near, cells.xy).all()
     distance = cKDTree(cells.xy).query(cells.xy, k=[2])[0] * mpp
     assert distance.min() > 2
     assert np.quantile(distance, 0.02) > 6

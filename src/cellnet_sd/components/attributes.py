@@ -104,6 +104,9 @@ def parse_document(text: str) -> Document:
     """
     try:
         document = msgspec.json.decode(text)
+    except RecursionError as error:
+        msg = "JSON nested too deep"
+        raise ValueError(msg) from error
     except msgspec.DecodeError:
         document = _parse_leniently(text)
     if not isinstance(document, dict):

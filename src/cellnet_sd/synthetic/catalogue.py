@@ -15,10 +15,10 @@ CELL_TYPES: Final = ("Malignant epithelial", "Fibroblast", "T-cell", "B-cell", "
 DOMAINS: Final = ("tumour nest", "stroma", "immune aggregate", "vascular bed")
 
 MIXTURES: Final = (
-    (0.72, 0.08, 0.07, 0.00, 0.10, 0.03),
-    (0.05, 0.66, 0.08, 0.03, 0.10, 0.08),
-    (0.02, 0.06, 0.42, 0.40, 0.07, 0.03),
-    (0.04, 0.20, 0.08, 0.04, 0.14, 0.50),
+    (0.78, 0.06, 0.05, 0.00, 0.08, 0.03),
+    (0.04, 0.70, 0.07, 0.02, 0.10, 0.07),
+    (0.02, 0.05, 0.43, 0.42, 0.06, 0.02),
+    (0.03, 0.17, 0.07, 0.03, 0.13, 0.57),
 )
 """Share of each cell type (columns) in each domain (rows)."""
 

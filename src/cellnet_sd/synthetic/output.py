@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cellnet_sd.layout import TISSUE_WINDOW_UM
+from cellnet_sd.settings import settings
 from cellnet_sd.sources.hdf5_sink import Hdf5Sink, Records
 from cellnet_sd.synthetic.catalogue import CELL_TYPES, DOMAINS
 from cellnet_sd.synthetic.communication import SignalRows
@@ -60,23 +61,31 @@ def write_cells(
     path, slides, panel, names, mpp
         Where to, what (by name of the slide), the genes, the names of the cells, and the slides' µm per pixel.
     progress
-        Whether to show a bar; `None`: in a terminal.
+        Whether to show a bar; `None`: in a terminal, unless `settings.progress` is false.
     storage
         `compression`, `libver` and `overwrite` of the sink.
     """
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
 
     wsi = {name: shrink(slide.image, block_side(slide.image.shape[:2])) for name, slide in slides.items()}
     about: dict[str, Any] = {"gene_names": panel.genes, "wsi_images": wsi, "root_attrs": {"mpp": mpp}}
     pairs = [signal.pair for signal in panel.signals] or None
-    hidden = None if progress is None else not progress
     with (
         Hdf5Sink(path, pair_names=pairs, **about, **storage) as sink,
-        tqdm(total=len(names), desc=f"Writing {path.name}", unit=" cells", disable=hidden, delay=1) as bar,
+        tqdm(
+            total=len(names), desc=f"Writing {path.name}", unit=" cells", disable=_hidden(progress=progress), delay=1
+        ) as bar,
     ):
         for records in _records(slides, names, mpp):
             sink.append(records)
             bar.update(len(records))
+
+
+def _hidden(*, progress: bool | None) -> bool | None:
+    """Return tqdm's `disable`, whose `None` means: unless stderr is a terminal."""
+    if progress is not None:
+        return not progress
+    return None if settings.progress else True
 
 
 def _records(slides: Mapping[str, Slide], names: list[str], mpp: float) -> Iterator[Records]:

@@ -173,9 +173,9 @@ def decode(
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Decode a batch of patches into one array.
 
-    Cell and tissue patches smaller than the frame are padded with white so that pixel h // 2 stays the anchor; the
-    WSI image so that its corner stays. Grey is repeated into RGB, RGB is given an opaque alpha. What the frame does not
-    say already is warned of.
+    Smaller cell and tissue patches are padded with white so that pixel h // 2 stays the anchor; WSI images so that
+    their corner stays. Grey is repeated into RGB, RGB is given an opaque alpha. What the frame does not say is warned
+    of.
 
     Parameters
     ----------

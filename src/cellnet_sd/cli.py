@@ -1,0 +1,323 @@
+"""The command line: the verbs of the package, each option the parameter of the same name."""
+
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import reduce
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+import click
+from click.core import ParameterSource
+
+from cellnet_sd.errors import CellNetError, CellNetWarning
+
+Decorator = Callable[[Any], Any]
+
+# --- one option per parameter --------------------------------------------------------------------------------------------
+
+
+class Switch(click.Choice[Any]):
+    """A parameter that is on, off, or names a mode: `true`, `false`, or one of the modes.
+
+    Parameters
+    ----------
+    modes
+        What else it may be.
+    """
+
+    def __init__(self, *modes: str) -> None:
+        super().__init__(["true", "false", *modes])
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return `True`, `False` or the mode."""
+        if isinstance(value, bool):
+            return value
+        word = super().convert(value, param, ctx)
+        return {"true": True, "false": False}.get(word, word)
+
+
+_FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
+_KINDS: Final = ("lognorm", "counts")
+_LAYOUTS: Final = (
+    "cells",
+    "pairs_by_cells",
+    "cells_by_pairs",
+    "scores",
+    "neighbours",
+    "neighbours_by_pairs",
+    "groups",
+)
+_ORDERS: Final = ("creation", "stored", "natural", "name")
+
+
+def _option(name: str, kind: Any, words: str, **more: Any) -> Decorator:
+    return click.option(f"--{name.replace('_', '-')}", name, type=kind, help=words, **more)
+
+
+def _repeated(name: str, kind: Any, words: str, **more: Any) -> Decorator:
+    return _option(name, kind, f"{words} Give it again for more.", multiple=True, **more)
+
+
+def _flag(name: str, words: str, *, default: bool | None) -> Decorator:
+    word = name.replace("_", "-")
+    return click.option(f"--{word}/--no-{word}", name, default=default, show_default=default is not None, help=words)
+
+
+OPTIONS: Final[Mapping[str, Decorator]] = MappingProxyType(
+    {
+        # which cells and genes
+        "where": _option("where", str, "Only cells for which this holds, such as \"tissue == 'Lung'\"."),
+        "cells": _repeated("cells", str, "Only the cell of this name.", metavar="NAME"),
+        "slides": _repeated("slides", str, "Only the cells of this slide.", metavar="NAME"),
+        "genes": _repeated("genes", str, "Only this gene.", metavar="NAME"),
+        # which components
+        "backed": _flag("backed", "Go through expression in blocks instead of loading all of it.", default=False),
+        "expression": _option(
+            "expression",
+            Switch(*_KINDS),
+            "Take expression along, or say what its values are.",
+            default=True,
+            show_default="true",
+        ),
+        "captions": _flag("captions", "Take the captions along.", default=True),
+        "images": _repeated(
+            "images",
+            Switch("wsi", "tissue", "cell"),
+            "Images to take along: all, none, or these.",
+            default=(True,),
+            show_default="true",
+        ),
+        "patches": _repeated(
+            "patches",
+            click.Choice(["cell", "tissue"]),
+            "Patches to stack as images.",
+            default=("cell",),
+            show_default=True,
+        ),
+        "ccc": _option(
+            "ccc",
+            Switch("pairs"),
+            "Take cell-cell communication along; 'pairs': one matrix per pair.",
+            default=True,
+            show_default="true",
+        ),
+        # what the file leaves open
+        "ccc_layout": _option("ccc_layout", click.Choice(_LAYOUTS), "What the axes of the stored CCC count."),
+        "gene_list": _option("gene_list", _FILE, "A file that names the genes (txt, csv, tsv, json, features.tsv.gz)."),
+        "slide_key": _option("slide_key", str, "What tells slides apart: an attribute, 'container' or 'WSI_patch'."),
+        "cell_order": _option("cell_order", click.Choice(_ORDERS), "Order of the rows, which CCC counts by."),
+        "mpp": _option("mpp", float, "Micrometres per pixel of the slides."),
+        "wsi_scale": _option("wsi_scale", float, "Slide pixels per pixel of the WSI patch."),
+        # how
+        "on_error": _option(
+            "on_error",
+            click.Choice(["raise", "warn", "skip"]),
+            "Malformed cells: stop, or leave them out with or without a warning.",
+            default="raise",
+            show_default=True,
+        ),
+        "index": _flag(
+            "index", "Save the index beside the file. [default: the setting, CELLNET_SD_INDEX]", default=None
+        ),
+        "source": _option("source", _FILE, "The Cell-NET file the cells came from, if it was moved."),
+        "table": _option("table", str, "Name of the table.", default="table", show_default=True),
+        "overwrite": click.option("--overwrite", is_flag=True, help="Replace the output if it exists."),
+    }
+)
+"""The one place where a parameter becomes an option."""
+
+_DETECTED: Final = ("ccc_layout", "gene_list", "slide_key", "cell_order", "mpp", "wsi_scale", "index")
+_READ: Final = (
+    "where", "cells", "slides", "genes", "backed", "expression", "captions", "images", "patches", "ccc",
+    *_DETECTED[:-1], "on_error", "index",
+)  # fmt: skip
+
+
+def parameters(*names: str) -> Decorator:
+    """Give a command the options of these parameters, in this order in its help."""
+    return lambda command: reduce(lambda wrapped, name: OPTIONS[name](wrapped), reversed(names), command)
+
+
+_kind_of_expression = _option("expression", click.Choice(_KINDS), "What the values of expression are.")
+
+
+def given() -> dict[str, Any]:
+    """Return the options that were given; the others stay what the function says they are by default."""
+    ctx = click.get_current_context()
+    chosen = {
+        param.name: ctx.params[param.name]
+        for param in ctx.command.params
+        if isinstance(param, click.Option)
+        and param.name in ctx.params
+        and ctx.get_parameter_source(param.name) is not ParameterSource.DEFAULT
+    }
+    if "images" in chosen:
+        chosen["images"] = _one_switch(chosen["images"])
+    return chosen
+
+
+def _one_switch(values: tuple[bool | str, ...]) -> bool | tuple[str, ...]:
+    """Return `("true",)` as a bool and names as they are.
+
+    Raises
+    ------
+    click.BadParameter
+        If `true` or `false` stands beside something else.
+    """
+    words = tuple(value for value in values if isinstance(value, str))
+    if len(words) == len(values):
+        return words
+    if len(values) == 1:
+        return bool(values[0])
+    msg = "true and false stand alone."
+    raise click.BadParameter(msg, param_hint="--images")
+
+
+# --- the group -----------------------------------------------------------------------------------------------------------
+
+
+class Commands(click.Group):
+    """Commands in the order they are defined, which end in a message where a file or a value is at fault."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Return the commands in the order of a first visit."""
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        with _plain_warnings():
+            try:
+                return super().invoke(ctx)
+            except (CellNetError, OSError, ValueError) as error:
+                raise click.ClickException(_message(error)) from error
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Print this package's warnings without a source line, and leave out those of others unless `-W` asks for them."""
+
+    def say(message: Warning | str, *_: Any) -> None:
+        click.echo(f"Warning: {message}", err=True)
+
+    with warnings.catch_warnings():
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("always", CellNetWarning)
+        warnings.showwarning = say
+        yield
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(None, "--version", package_name="cellnet-sd", prog_name="cellnet-sd")
+def main() -> None:
+    """Read Cell-NET (single cells with H&E, expression, captions and CCC) as SpatialData and AnnData.
+
+    Start with `cellnet-sd demo`, which needs no data, or with `cellnet-sd info FILE`.
+    """
+
+
+# --- the commands --------------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.argument("file", required=False, type=_FILE)
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="cellnet-demo",
+    show_default=True,
+    help="Folder for the figures.",
+)
+@click.option(
+    "--n-cells", type=click.IntRange(min=400), default=3_000, show_default=True, help="Cells of the synthetic tissue."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything that is random.")
+def demo(file: Path | None, output: Path, n_cells: int, seed: int) -> None:
+    """Analyse a synthetic tissue, or FILE, with scanpy and squidpy, and draw it.
+
+    Reads the cells, clusters them, finds spatial domains and who signals to whom, prints each call that is made, and
+    leaves figures in a folder. Of the synthetic tissue the truth is known: the results are scored against it. Of a
+    large FILE, up to 20,000 cells are read.
+    """
+    from cellnet_sd.demo import run
+
+    run(file, output, n_cells=n_cells, seed=seed, say=click.echo)
+
+
+@main.command()
+@click.argument("path", metavar="FILE", type=_FILE)
+@_kind_of_expression
+@parameters(*_DETECTED)
+def info(path: Path, **_: Any) -> None:
+    """Say what FILE holds and what each component was taken to be."""
+    from cellnet_sd import information
+
+    click.echo(str(information.info(path, **given())))
+
+
+@main.command()
+@click.argument("path", metavar="FILE", type=_FILE)
+def index(path: Path) -> None:
+    """Build the index of FILE, so that every later command opens it at once."""
+    from cellnet_sd.handle import build_index
+
+    click.echo(str(build_index(path)))
+
+
+@main.command()
+@click.argument("path", metavar="FILE", type=_FILE)
+@_kind_of_expression
+@parameters(*_DETECTED)
+def validate(path: Path, **_: Any) -> None:
+    """Check every cell of FILE; exit with status 1 if there are defects."""
+    from cellnet_sd import validator
+
+    report = validator.validate(path, **given())
+    click.echo(str(report))
+    if report.has_defects:
+        raise click.exceptions.Exit(1)
+
+
+@main.command()
+@click.argument("src", metavar="FILE", type=_FILE)
+@click.argument("dst", metavar="OUT", type=click.Path(path_type=Path))
+@parameters("overwrite", *_READ)
+def convert(src: Path, dst: Path, **_: Any) -> None:
+    """Convert FILE to SpatialData Zarr (OUT ends in .zarr) or AnnData (OUT ends in .h5ad)."""
+    from cellnet_sd import converter
+
+    click.echo(str(converter.convert(src, dst, **given())))
+
+
+@main.command()
+@click.argument("obj", metavar="STORE", type=click.Path(exists=True, path_type=Path))
+@click.argument("path", metavar="OUT", type=click.Path(dir_okay=False, path_type=Path))
+@parameters("source", "table", "overwrite")
+def write(obj: Path, path: Path, **_: Any) -> None:
+    """Write STORE (SpatialData .zarr or AnnData .h5ad) to OUT in the Cell-NET layout."""
+    from cellnet_sd import writer
+
+    click.echo(str(writer.write(_load(obj), path, **given())))
+
+
+def _load(store: Path) -> Any:
+    """Return the object in a `.zarr` or `.h5ad` store."""
+    if store.suffix == ".h5ad":
+        from anndata import read_h5ad
+
+        return read_h5ad(store)
+    if store.suffix == ".zarr":
+        from spatialdata import read_zarr
+
+        return read_zarr(store)
+    msg = f"{store} ends neither in .zarr (SpatialData) nor in .h5ad (AnnData)."
+    raise ValueError(msg)

@@ -1,0 +1,1 @@
+"""Checking a whole file: what `validate` looks at, and the report it gives."""
