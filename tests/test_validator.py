@@ -376,20 +376,28 @@ def test_objects_outside_the_layout_are_named(path: Path) -> None:
         root["notes"] = "mine"
     (finding,) = said(validate(path))
     assert (finding.severity, finding.component) == ("warning", "file")
-    assert "'embedding' (3 times)" in finding.problem
+    assert "'embedding' (3)" in finding.problem
     assert "notes" in finding.problem
 
 
 def test_ccc_that_cannot_be_told_is_a_defect_of_all_cells(path: Path) -> None:
     with h5py.File(path, "a") as root:
         for i in range(N_SIDE**2):
-            del root[f"Cell_{i + 1}/CCC"]
-            root[f"Cell_{i + 1}/CCC"] = np.ones((16, 16), "f4")
-            root[f"Cell_{i + 1}/CCC"].attrs["x"] = 1
+            replace(root[f"Cell_{i + 1}"], "CCC", np.ones((16, 16), "f4"))
         root["ccc_pairs"] = [f"L{i}-R{i}" for i in range(16)]
     report = validate(path)
     assert [(f.component, f.n_cells) for f in report.of("error")] == [("CCC", 16)]
     assert "ccc_layout=" in report.of("error")[0].problem
+
+
+def test_where_a_component_cannot_be_told_its_stored_forms_are_listed(path: Path) -> None:
+    with h5py.File(path, "a") as root:
+        replace(root["Cell_5"], "images/cell_patch", np.zeros((8, 8, 3), "f4"))
+    (finding,) = said(validate(path))
+    assert (finding.severity, finding.component, finding.n_cells) == ("error", "images/cell_patch", 16)
+    assert (
+        "uint8, shape (8, 8, 3) in 15 (Cell_1, …); dataset of float32, shape (8, 8, 3) in 1 (Cell_5)" in finding.advice
+    )
 
 
 def test_unknown_scales_are_warned_of_and_settled_by_the_caller(path: Path) -> None:

@@ -1,10 +1,10 @@
 """The cell index: one row per cell, in the order of the file. Built once per file and saved beside it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -159,10 +159,15 @@ def from_facts(path: Path, facts: Facts, choices: Choices) -> CellIndex:
         defects=tuple(sorted([*defects, *table.problems])),
         unknown=dict(facts.unknown),
         gene_names=facts.gene_names,
-        findings=Findings(order=order),
+        findings=Findings(order=order, notes=tuple(_notes(facts))),
         load_captions=lambda: captions,
     )
     return with_slides(index, choices.slide_key)
+
+
+def _notes(facts: Facts) -> Iterator[str]:
+    if facts.n_latin1:
+        yield f"{facts.n_latin1:,} captions or attributes are not UTF-8 and were read as latin-1"
 
 
 def with_slides(index: CellIndex, slide_key: str | None) -> CellIndex:
@@ -174,7 +179,7 @@ def with_slides(index: CellIndex, slide_key: str | None) -> CellIndex:
         SlideFinding(name=name, original=original, n_cells=int(count))
         for name, original, count in zip(slides.names, slides.originals, counts, strict=True)
     )
-    findings = Findings(order=index.findings.order, slides_by=slides.words, slides=found)
+    findings = msgspec.structs.replace(index.findings, slides_by=slides.words, slides=found)
     return replace(index, slides=slides.codes, findings=findings)
 
 
@@ -203,13 +208,6 @@ def reordered(index: CellIndex, order: CellOrder) -> CellIndex:
         forms={component: column.take(rows) for component, column in index.forms.items()},
         wsi=index.wsi[rows],
         defects=tuple(sorted(Problem(int(row_of[p.row]), p.component, p.reason) for p in index.defects)),
-        findings=replace_order(index.findings, order),
+        findings=msgspec.structs.replace(index.findings, order=order),
         load_captions=lambda: load().iloc[rows].reset_index(drop=True),
     )
-
-
-def replace_order(findings: Findings, order: CellOrder) -> Findings:
-    """Return `findings` with another order of the rows."""
-    import msgspec
-
-    return msgspec.structs.replace(findings, order=order)

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from cellnet_sd import placement
 from cellnet_sd.cellindex import CellIndex
 from cellnet_sd.components import ccc, expression, images
-from cellnet_sd.components.ccc import CCCContext, CCCLinks
+from cellnet_sd.components.ccc import CCCContext, CCCLayoutName, CCCLinks
 from cellnet_sd.errors import LayoutError
 from cellnet_sd.findings import Choices, Findings, SlideFinding
 from cellnet_sd.keys import SPATIAL
-from cellnet_sd.layout import CCC_REACH_UM, MPP_KEYS, PAIR_KEYS, PATCHES, WSI_SCALE_KEYS, Component
+from cellnet_sd.layout import CCC_LAYOUT_KEY, CCC_REACH_UM, MPP_KEYS, PAIR_KEYS, PATCHES, WSI_SCALE_KEYS, Component
 from cellnet_sd.problems import Problems
 from cellnet_sd.rows import CellOrder, row_order
 from cellnet_sd.sources.base import Raw
@@ -275,9 +275,15 @@ def ccc_context(source: "Hdf5Source") -> CCCContext:
         rows_of_slide=index.rows_of_slides(),
         names=index.names.tolist,
         pair_names=_pair_names(index),
-        override=source.choices.ccc_layout,
+        override=source.choices.ccc_layout or _stated_layout(index),
         file=str(source.path),
     )
+
+
+def _stated_layout(index: CellIndex) -> CCCLayoutName | None:
+    """Return the layout that the root states, as `write` does."""
+    stated = index.stated[""].values.get(CCC_LAYOUT_KEY)
+    return stated[0] if isinstance(stated, list) and stated and stated[0] in get_args(CCCLayoutName) else None
 
 
 def _pair_names(index: CellIndex) -> tuple[str, ...] | None:
@@ -309,25 +315,25 @@ def _reach(source: "Hdf5Source", findings: Findings) -> Findings:
     rows = sample_rows(source.index, Component.CCC)
     if findings.ccc is None or positions is None or not len(rows):
         return findings
-    links = ccc.decode(
-        source.fetch(Component.CCC, rows), rows, findings.ccc, ccc_context(source), lenient(source)
-    )
-    return msgspec.structs.replace(findings, reach_words=reach_in_words(source.index, findings, links))
+    links = ccc.decode(source.fetch(Component.CCC, rows), rows, findings.ccc, ccc_context(source), lenient(source))
+    words, well = reach_in_words(source.index, findings, links)
+    notes = findings.notes if well else (*findings.notes, f"CCC: {words}")
+    return msgspec.structs.replace(findings, reach_words=words, notes=notes)
 
 
-def reach_in_words(index: CellIndex, findings: Findings, links: CCCLinks) -> str:
-    """Return in words how many links are within 200 µm, and which other order of the rows would do better."""
+def reach_in_words(index: CellIndex, findings: Findings, links: CCCLinks) -> tuple[str, bool]:
+    """Return in words how many links are within 200 µm and which order of the rows would do better; whether all is well."""
     mpp = np.array([np.nan if slide.mpp is None else slide.mpp for slide in findings.slides])
     um = index.obsm[SPATIAL] * mpp[index.slides][:, None]
     found = ccc.reach(links, um, index.slides)
     if np.isnan(found.share):
-        return "not checked: µm per pixel unknown, or no links between cells with positions"
+        return "not checked: µm per pixel unknown, or no links between cells with positions", True
     words = f"{found.share:.1%} of {found.n_links:,} links looked at are within {CCC_REACH_UM:.0f} µm"
     if found.share >= _WITHIN:
-        return words
+        return words, True
     better = [order for order in get_args(CellOrder) if _in_order(index, links, um, order) >= _WITHIN]
     advice = f"; in cell_order={better[0]!r} they would be" if better else ""
-    return f"only {words}{advice}"
+    return f"only {words}{advice}", False
 
 
 def _in_order(index: CellIndex, links: CCCLinks, um: NDArray[np.float64], order: CellOrder) -> float:

@@ -124,9 +124,7 @@ def slide_circles(adata: "AnnData", slide: SlideFinding, notes: Notes) -> "GeoDa
     )
 
 
-def _radii(
-    adata: "AnnData", slide: SlideFinding, centres: NDArray[np.float64], notes: Notes
-) -> NDArray[np.float64]:
+def _radii(adata: "AnnData", slide: SlideFinding, centres: NDArray[np.float64], notes: Notes) -> NDArray[np.float64]:
     """Return the radius of each cell in slide pixels, NaN where unknown."""
     if slide.mpp is not None and CELL_DIAMETER in adata.obs:
         return adata.obs[CELL_DIAMETER].to_numpy(dtype=np.float64) / 2 / slide.mpp

@@ -99,6 +99,9 @@ LIGAND_KEYS: Final = ("ligands", "ligand_names")
 RECEPTOR_KEYS: Final = ("receptors", "receptor_names")
 """Names along the axes of a ligand × receptor matrix: attributes or datasets of the CCC group."""
 
+CCC_LAYOUT_KEY: Final = "ccc_layout"
+"""Attribute of the root that says what the axes of CCC count: one of the words of `ccc_layout=`."""
+
 NEIGHBOUR_KEYS: Final = (
     "barcodes",
     "neighbors",

@@ -130,7 +130,9 @@ class PatchSource:
     def of(cls, adata: "AnnData", sdata: "SpatialData | None", level: str, source: str | Path | None) -> "PatchSource":
         missing = {keys.SOURCE_FILE, keys.SOURCE_ROW} - set(adata.obs)
         if missing:
-            msg = f"The table's obs has no {' and no '.join(sorted(missing))}: it does not say where its cells came from."
+            msg = (
+                f"The table's obs has no {' and no '.join(sorted(missing))}: it does not say where its cells came from."
+            )
             raise LayoutError(msg)
         try:
             return cls._from_files(adata, level, source)
@@ -220,7 +222,9 @@ def _check_names(source: Hdf5Source, rows: NDArray[np.int64], names: pd.Index) -
 
 def _alike(found: NDArray[Any], expected: NDArray[Any]) -> bool:
     """Whether names are equal but for what making them unique adds (`Cell_1` → `Cell_1-1`, `Cell_1-sample`)."""
-    return np.array_equal(found, expected) or all(str(b) == str(a) or str(b).startswith(f"{a}-") for a, b in zip(found, expected, strict=True))
+    return np.array_equal(found, expected) or all(
+        str(b) == str(a) or str(b).startswith(f"{a}-") for a, b in zip(found, expected, strict=True)
+    )
 
 
 def _common(frames: Sequence[Frame]) -> Frame:
@@ -232,7 +236,9 @@ def _common(frames: Sequence[Frame]) -> Frame:
         If they differ in dtype.
     """
     if len({frame.dtype for frame in frames}) > 1:
-        msg = f"The files' patches are {' and '.join(sorted({frame.dtype for frame in frames}))}: take them file by file."
+        msg = (
+            f"The files' patches are {' and '.join(sorted({frame.dtype for frame in frames}))}: take them file by file."
+        )
         raise LayoutError(msg)
     height, width, channels = np.max([frame.shape for frame in frames], axis=0).tolist()
     padded = any(frame.shape[:2] != (height, width) or frame.padded for frame in frames)

@@ -126,9 +126,7 @@ def read(  # noqa: PLR0913
     from cellnet_sd.elements import spatial_data
 
     adata = builder.build()
-    sdata = spatial_data(
-        builder.source, adata, levels=levels, patches=builder.switches.patches, notes=builder.notes
-    )
+    sdata = spatial_data(builder.source, adata, levels=levels, patches=builder.switches.patches, notes=builder.notes)
     builder.notes.speak()
     return sdata
 

@@ -27,6 +27,7 @@ from cellnet_sd.sources.hdf5 import Hdf5Source
 if TYPE_CHECKING:
     from anndata import AnnData
 
+
 @dataclass(frozen=True)
 class Switches:
     """What is asked of each component; see `read`."""
@@ -120,7 +121,9 @@ class TableBuilder:
             if asked[problem.row] and relevant:
                 self.problems.report(*problem)
         if self.switches.expression:
-            self.problems.report_all(expression.misfits(self.index.forms[Component.EXPRESSION], self.rows, self.n_genes))
+            self.problems.report_all(
+                expression.misfits(self.index.forms[Component.EXPRESSION], self.rows, self.n_genes)
+            )
         self.rows = self._without_malformed()[0]
 
     def _without_malformed(self) -> tuple[Rows, NDArray[np.bool_]]:
@@ -200,21 +203,29 @@ class TableBuilder:
         cells = {str(row): str(name) for row, name in zip(self.rows, adata.obs_names, strict=True)}
         spellings = self.index.spellings.for_cells(cells)
         self.notes.take(*described(self.index))
+        self.notes.warn_of(*self.index.findings.notes)
         adata.uns[keys.PROVENANCE] = {
             "source": json.dumps([str(self.source.path)]),
             "taken": json.dumps(self.notes.all, ensure_ascii=False),
             "skipped": json.dumps(self.problems.summary(), ensure_ascii=False),
             "attributes": msgspec.json.encode(spellings).decode(),
             "containers": json.dumps(self.container_of_slide, ensure_ascii=False),
-            "slides": json.dumps({slide.name: slide.original for slide in self.index.findings.slides}, ensure_ascii=False),
+            "slides": json.dumps(
+                {slide.name: slide.original for slide in self.index.findings.slides}, ensure_ascii=False
+            ),
             "mpp": json.dumps({slide.name: slide.mpp for slide in self.index.findings.slides}, ensure_ascii=False),
             "wsi_scale": json.dumps({s.name: s.wsi_scale for s in self.index.findings.slides}, ensure_ascii=False),
+            "without_ccc": json.dumps(self._without_ccc(adata), ensure_ascii=False),
             "genes": json.dumps(self._renamed_genes(), ensure_ascii=False),
             "genes_unnamed": json.dumps(self.source.genes is None),
             "choices": json.dumps(_stated(self.source.choices), ensure_ascii=False),
             "version": _version(),
         }
 
+    def _without_ccc(self, adata: "AnnData") -> list[str]:
+        """Return the names of the cells without CCC, if others have it: in `obsp` theirs are empty rows."""
+        has = self.index.has(Component.CCC, self.rows)
+        return [] if not has.any() else adata.obs_names[~has].tolist()
 
     def _renamed_genes(self) -> dict[str, str]:
         """Return the names in the file of the genes whose names were made unique."""

@@ -15,7 +15,7 @@ from cellnet_sd.components import attributes, captions, ccc, images
 from cellnet_sd.components.attribute_codecs import to_json
 from cellnet_sd.components.attributes import Spellings
 from cellnet_sd.errors import LayoutError, SourceMovedError
-from cellnet_sd.layout import MPP_KEYS, PATCHES, WSI_SCALE_KEYS, Component
+from cellnet_sd.layout import CCC_LAYOUT_KEY, MPP_KEYS, PATCHES, WSI_SCALE_KEYS, Component
 from cellnet_sd.notes import Notes, provenance
 from cellnet_sd.patch_lookup import PatchSource
 from cellnet_sd.problems import Problems
@@ -81,7 +81,7 @@ def write(
         feature_types=record.var_column(keys.FEATURE_TYPES),
         pair_names=None if encoded is None else encoded.pairs,
         wsi_images=record.wsi_images,
-        root_attrs=record.root_attrs,
+        root_attrs=record.root_attrs | ({} if encoded is None else {CCC_LAYOUT_KEY: encoded.layout}),
         container_attrs=record.container_attrs,
         overwrite=overwrite,
     )
@@ -145,7 +145,7 @@ class _Object:
         return np.array([group_of[slide] for slide in self.slides], dtype=object)
 
     @cached_property
-    def root_attrs(self) -> dict[str, float]:
+    def root_attrs(self) -> dict[str, Any]:
         """Scales that all slides share."""
         return {name: values.popitem()[1] for name, values in self._scales() if len(set(values.values())) == 1}
 
@@ -268,7 +268,7 @@ class _Object:
             cell_patches=self.patches("cell", rows),
             tissue_patches=self.patches("tissue", rows),
             wsi=[slide if there else None for slide, there in zip(self.slides[rows], wsi, strict=True)],
-            ccc=None if encoded is None else [encoded[int(row)] for row in rows],
+            ccc=None if encoded is None else [self._links(encoded, int(row)) for row in rows],
         )
 
     @cached_property
@@ -276,6 +276,15 @@ class _Object:
         """Which cells are given the WSI image of their slide."""
         held = np.array([slide in self.wsi_images for slide in self.slides], dtype=bool)
         return held & self.has("wsi") if self.source_of("wsi") is not None else held
+
+    def _links(self, encoded: "ccc.EncodedCCC", row: int) -> "csr_matrix | None":
+        matrix = encoded[row]
+        return None if not matrix.nnz and self.adata.obs_names[row] in self._without_ccc else matrix
+
+    @cached_property
+    def _without_ccc(self) -> frozenset[str]:
+        """The cells that had no CCC and have no links now."""
+        return frozenset(provenance(self.adata, "without_ccc"))
 
     def _profiles(self, rows: NDArray[np.int64]) -> "csr_matrix | None":
         from scipy.sparse import csr_matrix

@@ -304,7 +304,9 @@ def _fresh(name: str, column: str, obs: pd.DataFrame) -> Attribute:
         return Attribute(name, column, Length())
     dtype = obs[column].dtype
     if isinstance(dtype, pd.CategoricalDtype):
-        return Attribute(name, column, Label(text=dtype.categories.inferred_type == "string" or not len(dtype.categories)))
+        return Attribute(
+            name, column, Label(text=dtype.categories.inferred_type == "string" or not len(dtype.categories))
+        )
     if pd.api.types.is_bool_dtype(dtype):
         return Attribute(name, column, Number("bool"))
     if pd.api.types.is_numeric_dtype(dtype):

@@ -15,13 +15,29 @@ def raw_text(raw: Raw) -> str:
     ValueError
         If the value is a group, a list of several strings or a number; the message is the reason.
     """
+    return decode_text(raw_bytes(raw))
+
+
+def raw_bytes(raw: Raw) -> bytes | str:
+    """Return a stored string as stored; see `raw_text`."""
     if raw.value is None:
         msg = "a group is stored where text should be"
         raise ValueError(msg)
-    return decode_text(_raw_bytes(np.asarray(raw.value)))
+    return _single(np.asarray(raw.value))
 
 
-def _raw_bytes(value: np.ndarray[Any, Any]) -> bytes | str:
+def is_utf8(value: bytes | str) -> bool:
+    """Whether stored text is UTF-8, as it should be."""
+    if isinstance(value, str):
+        return True
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _single(value: np.ndarray[Any, Any]) -> bytes | str:
     if value.ndim == 1 and value.dtype == np.uint8:
         return value.tobytes().rstrip(b"\0")
     if value.size != 1:

@@ -84,6 +84,8 @@ class Facts:
         Names of objects that are no part of the layout, with their counts: they are not read.
     gene_names
         Gene names that the cells state themselves.
+    n_latin1
+        Number of captions and attributes that are not UTF-8 and were read as latin-1.
     """
 
     names: list[str] = field(default_factory=list)
@@ -96,6 +98,7 @@ class Facts:
     defects: list[Problem] = field(default_factory=list)
     unknown: Counter[str] = field(default_factory=Counter)
     gene_names: tuple[str, ...] | None = None
+    n_latin1: int = 0
 
     def __len__(self) -> int:
         return len(self.names)

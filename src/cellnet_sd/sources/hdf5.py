@@ -18,7 +18,14 @@ from cellnet_sd.layout import Component
 from cellnet_sd.settings import settings
 from cellnet_sd.sources.base import Raw, Unreadable
 from cellnet_sd.sources.genelist import Genes, find_genes
-from cellnet_sd.sources.hdf5_objects import ObjectError, check_is_hdf5, load_plugins, open_file, open_member, read_object
+from cellnet_sd.sources.hdf5_objects import (
+    ObjectError,
+    check_is_hdf5,
+    load_plugins,
+    open_file,
+    open_member,
+    read_object,
+)
 from cellnet_sd.sources.hdf5_scan import scan
 
 

@@ -11,7 +11,7 @@ from h5py import h5d, h5g, h5o
 from h5py._objects import ObjectID
 
 from cellnet_sd.components import attributes
-from cellnet_sd.components.text import decode_text, raw_text, text_list
+from cellnet_sd.components.text import decode_text, is_utf8, raw_bytes, text_list
 from cellnet_sd.errors import LayoutError
 from cellnet_sd.layout import GENE_KEYS, Component
 from cellnet_sd.problems import Problem
@@ -129,24 +129,29 @@ class _Scanner:
     def _content(self, component: Component, node: ObjectID) -> None:
         """Take what an index holds of a component's content: all text, and which WSI image it is."""
         if component is Component.ATTRIBUTES:
-            self.facts.documents[-1] = dict(attributes.parse_document(raw_text(read_object(node))))
+            self.facts.documents[-1] = dict(attributes.parse_document(self._text(read_object(node))))
         elif component is Component.CAPTION:
-            self.facts.captions[-1] = raw_text(read_object(node))
+            self.facts.captions[-1] = self._text(read_object(node))
         elif isinstance(node, h5d.DatasetID):
             check_dataset(node)
             if component is Component.WSI_PATCH:
                 self.wsi[-1] = self._which_wsi(node)
+
+    def _text(self, raw: Raw) -> str:
+        stored = raw_bytes(raw)
+        self.facts.n_latin1 += not is_utf8(stored)
+        return decode_text(stored)
 
     def _from_attrs(self, group: h5g.GroupID, component: Component) -> StoredForm | None:
         """Read a caption or the attributes from HDF5 attributes of the cell's group."""
         if component is Component.CAPTION:
             for name in _CAPTION_ATTRS:
                 if (value := read_attr(group, name)) is not None:
-                    self.facts.captions[-1] = raw_text(Raw(np.asarray(value)))
+                    self.facts.captions[-1] = self._text(Raw(np.asarray(value)))
                     return StoredForm("attribute", dtype="text")
             return None
         if (value := read_attr(group, component.value)) is not None:
-            self.facts.documents[-1] = dict(attributes.parse_document(raw_text(Raw(np.asarray(value)))))
+            self.facts.documents[-1] = dict(attributes.parse_document(self._text(Raw(np.asarray(value)))))
             return StoredForm("attribute", dtype="JSON text")
         names = [name for name in attr_names(group) if name not in _CAPTION_ATTRS]
         if not names:

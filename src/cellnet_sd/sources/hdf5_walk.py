@@ -26,6 +26,7 @@ _STATED = frozenset(
         *layout.PAIR_KEYS,
         layout.GENE_ID_KEY,
         layout.FEATURE_TYPE_KEY,
+        layout.CCC_LAYOUT_KEY,
     }
 )
 

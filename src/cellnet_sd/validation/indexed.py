@@ -12,7 +12,7 @@ from cellnet_sd.components import expression
 from cellnet_sd.components.attributes import OBSM
 from cellnet_sd.errors import LayoutError
 from cellnet_sd.keys import SPATIAL
-from cellnet_sd.layout import ATTRIBUTES, CELL_DIAMETER, POSITION_IN_WSI, Component
+from cellnet_sd.layout import ATTRIBUTES, CELL_DIAMETER, LABELS, POSITION_IN_WSI, Component
 from cellnet_sd.sources.hdf5 import Hdf5Source
 from cellnet_sd.table import described
 from cellnet_sd.validation.tally import Tally
@@ -55,7 +55,19 @@ def _untold(index: CellIndex, tally: Tally) -> None:
     """Count the components that cannot be told; mixed expression is counted cell by cell instead."""
     for component, message in index.findings.errors.items():
         if component is not Component.EXPRESSION:
-            tally.add("error", component, message.removeprefix(f"{index.path}: "), tally.sound(component))
+            reason, advice = message.removeprefix(f"{index.path}: "), f"It is stored as {_forms(index, component)}."
+            tally.add("error", component, reason, tally.sound(component), advice)
+
+
+def _forms(index: CellIndex, component: Component) -> str:
+    """Return in words how a component is stored in how many cells, the commonest first, with an example of each."""
+    column = index.forms[component]
+    counts = column.counts().most_common()
+    described = []
+    for form, count in counts[:_SHOWN]:
+        example = index.names.iloc[int(np.argmax(column.codes == column.forms.index(form)))]
+        described.append(f"{form.describe()} in {count:,} ({example}{', …' if count > 1 else ''})")
+    return "; ".join(described) + (f"; and {len(counts) - _SHOWN:,} more forms" if len(counts) > _SHOWN else "")
 
 
 def _profiles(index: CellIndex, tally: Tally) -> None:
@@ -83,7 +95,7 @@ def _unknown(index: CellIndex, tally: Tally) -> None:
     if not index.unknown:
         return
     counts = sorted(index.unknown.items(), key=lambda item: -item[1])
-    named = ", ".join(f"{name!r} ({count:,} times)" for name, count in counts[:_SHOWN])
+    named = ", ".join(f"{name!r} ({count:,})" for name, count in counts[:_SHOWN])
     more = f" and {len(counts) - _SHOWN:,} more" if len(counts) > _SHOWN else ""
     tally.note("warning", "file", f"objects that are no part of the layout are not read: {named}{more}")
 
@@ -100,8 +112,9 @@ def _attributes(index: CellIndex, tally: Tally) -> None:
         if missing.all():
             nowhere.append(name)
         else:
+            reason = f"{name} is missing" if name in LABELS else f"{name} is missing or not finite"
             advice = _NO_CIRCLE if name in (CELL_DIAMETER, POSITION_IN_WSI) else ""
-            tally.add("warning", Component.ATTRIBUTES, f"{name} is missing or not finite", rows[missing], advice)
+            tally.add("warning", Component.ATTRIBUTES, reason, rows[missing], advice)
     if nowhere and len(rows):
         tally.add("warning", Component.ATTRIBUTES, f"no cell has {', '.join(nowhere)}", rows)
     if CELL_DIAMETER in index.obs:

@@ -10,6 +10,7 @@ from cellnet_sd.cellindex import Rows
 from cellnet_sd.components import ccc, expression
 from cellnet_sd.components.ccc import CCCContext, CCCLinks
 from cellnet_sd.components.ccc.links import NO_RECEIVER
+from cellnet_sd.components.text import is_utf8, raw_bytes
 from cellnet_sd.detection import ccc_context, lenient, reach_in_words
 from cellnet_sd.errors import LayoutError
 from cellnet_sd.keys import SPATIAL
@@ -40,20 +41,9 @@ def check_text(source: Hdf5Source, tally: Tally) -> None:
     for component in (Component.ATTRIBUTES, Component.CAPTION):
         for batch in batches(tally.sound(component), _TEXT_BYTES, f"Checking {component}"):
             raws = source.fetch(component, batch)
-            odd = np.array([isinstance(raw, Raw) and not _is_utf8(raw) for raw in raws], dtype=bool)
+            odd = np.array([isinstance(raw, Raw) and not is_utf8(raw_bytes(raw)) for raw in raws], dtype=bool)
             advice = "It is read as latin-1; see whether that is what it is."
             tally.add("warning", component, "the text is not UTF-8", batch[odd], advice)
-
-
-def _is_utf8(raw: Raw) -> bool:
-    value = np.asarray(raw.value)
-    item = value.reshape(-1)[0] if value.size == 1 else value
-    data = item if isinstance(item, bytes) else np.asarray(item).tobytes()
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 # --- expression -------------------------------------------------------------------------------------------------------
@@ -199,8 +189,9 @@ def _report_reach(source: Hdf5Source, tally: Tally, seen: _Reach) -> None:
     if not seen.odd:
         return
     advice = "See whether cell_order= is the order that CCC counts by."
-    if seen.um is not None:
-        advice = f"{advice} In the rows at hand, {reach_in_words(source.index, source.index.findings, seen.odd[0])}."
+    words, well = ("", True) if seen.um is None else reach_in_words(source.index, source.index.findings, seen.odd[0])
+    if not well:
+        advice = f"{advice} In the rows at hand, {words}."
     far = f"{seen.n_far:,} of {seen.n_links:,} links reach further than {_FARTHEST_UM:.0f} µm"
     tally.add("warning", Component.CCC, far, np.flatnonzero(seen.far), advice)
     across = f"{seen.n_across:,} of {seen.n_links:,} links lead to another slide"

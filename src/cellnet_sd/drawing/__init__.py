@@ -1,0 +1,1 @@
+"""How figures are made: what they show, how it looks, where it is placed."""
