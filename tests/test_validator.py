@@ -593,7 +593,7 @@ def test_a_thousand_cells_are_read_in_small_batches_each_component_of_each_cell_
 
 def _spied(monkeypatch: pytest.MonkeyPatch, spy: Any) -> Any:
     """Return `open_source` that sets the spy once the file is open: samples are read before."""
-    from cellnet_sd.sources.hdf5 import open_source
+    from cellnet_sd.sources.opening import open_source
 
     def opened(*args: Any, **kwargs: Any) -> Hdf5Source:
         source = open_source(*args, **kwargs)

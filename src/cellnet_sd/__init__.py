@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from cellnet_sd import pl as pl
     from cellnet_sd.converter import convert as convert
     from cellnet_sd.handle import CellNetFile as CellNetFile
-    from cellnet_sd.handle import build_index as index
-    from cellnet_sd.handle import open_file as open  # noqa: A004
+    from cellnet_sd.handle import build_index as index  # noqa: F401
+    from cellnet_sd.handle import open_file as open  # noqa: A004, F401
     from cellnet_sd.information import info as info
     from cellnet_sd.patch_lookup import patches as patches
     from cellnet_sd.reader import read as read

@@ -125,7 +125,7 @@ class CellIndex:
         obs = self.obs if rows is None else self.obs.iloc[rows]
         slides = self.slides if rows is None else self.slides[rows]
         frame = obs.set_axis(self.obs_names(rows))
-        frame.insert(0, keys.SLIDE, pd.Categorical.from_codes(slides, categories=self.slide_names()))
+        frame.insert(0, keys.SLIDE, pd.Categorical.from_codes(slides.tolist(), categories=self.slide_names()))
         return frame
 
 

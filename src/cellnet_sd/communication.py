@@ -10,7 +10,7 @@ from cellnet_sd.layout import CCC_REACH_UM, Component
 from cellnet_sd.matrix import batches
 from cellnet_sd.notes import Notes
 from cellnet_sd.problems import Problems
-from cellnet_sd.sources.hdf5 import Hdf5Source
+from cellnet_sd.sources.base import Source
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _BYTES_PER_CELL = 2**14
 
 
-def read_links(source: Hdf5Source, rows: Rows, problems: Problems) -> CCCLinks | None:
+def read_links(source: Source, rows: Rows, problems: Problems) -> CCCLinks | None:
     """Return the links that the cells at `rows` store; `None` if the file has no CCC.
 
     Malformed cells are reported to `problems` and have no links.
@@ -35,8 +35,8 @@ def read_links(source: Hdf5Source, rows: Rows, problems: Problems) -> CCCLinks |
     return ccc.concat(decoded)
 
 
-def annotate(  # noqa: PLR0913
-    adata: "AnnData", source: Hdf5Source, links: CCCLinks, rows: Rows, *, pairs: bool, genes: "pd.Index", notes: Notes
+def annotate(
+    adata: "AnnData", source: Source, links: CCCLinks, rows: Rows, *, pairs: bool, genes: "pd.Index", notes: Notes
 ) -> None:
     """Write the links among the cells at `rows` to their table, and note what was left out.
 

@@ -6,7 +6,7 @@ error, which only reading that component raises.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import msgspec
 import numpy as np
@@ -22,10 +22,7 @@ from cellnet_sd.keys import SPATIAL
 from cellnet_sd.layout import CCC_LAYOUT_KEY, CCC_REACH_UM, MPP_KEYS, PAIR_KEYS, PATCHES, WSI_SCALE_KEYS, Component
 from cellnet_sd.problems import Problems
 from cellnet_sd.rows import CellOrder, row_order
-from cellnet_sd.sources.base import Raw
-
-if TYPE_CHECKING:
-    from cellnet_sd.sources.hdf5 import Hdf5Source
+from cellnet_sd.sources.base import Raw, Source
 
 Rows = NDArray[np.int64]
 
@@ -36,7 +33,7 @@ _PAIRS_SAMPLED = 24
 _WITHIN = 0.9
 
 
-def detect(source: "Hdf5Source") -> CellIndex:
+def detect(source: Source) -> CellIndex:
     """Return the index of `source` with its findings.
 
     Parameters
@@ -56,9 +53,7 @@ def detect(source: "Hdf5Source") -> CellIndex:
 
 
 def apply_choices(index: CellIndex, choices: Choices) -> CellIndex:
-    """Return `index` with what the caller chose in place of what was found; `cell_order` and `slide_key` are not its
-    business.
-    """
+    """Return `index` with what the caller chose in place of what was found; order and slides are settled before."""
     findings = index.findings
     slides = tuple(_chosen_slide(slide, choices) for slide in findings.slides)
     errors = dict(findings.errors)
@@ -93,15 +88,15 @@ def sample_rows(index: CellIndex, component: Component, size: int = SAMPLE, amon
     return np.union1d(spread, first_of_form).astype(np.int64)
 
 
-def lenient(source: "Hdf5Source") -> Problems:
+def lenient(source: Source) -> Problems:
     """Return an error policy for samples: what is malformed is passed over here, and reported when it is read."""
     return Problems(str(source.path), lambda row: str(source.index.names.iloc[row]), "skip")
 
 
-# --- expression --------------------------------------------------------------------------------------------------------
+# --- expression ------------------------------------------------------------------------------------------------------
 
 
-def _expression(source: "Hdf5Source", findings: Findings) -> Findings:
+def _expression(source: Source, findings: Findings) -> Findings:
     index = source.index
     lengths = expression.gene_counts(index.forms[Component.EXPRESSION])
     n_genes = lengths.most_common(1)[0][0] if lengths else _named_length(source)
@@ -116,8 +111,8 @@ def _expression(source: "Hdf5Source", findings: Findings) -> Findings:
     findings = msgspec.structs.replace(findings, nnz_per_cell=matrix.nnz / max(1, matrix.shape[0]))
     if kind is None and matrix.nnz:
         msg = (
-            f"{source.path}: {int(whole.sum())} of {len(whole)} sampled cells hold whole numbers in {Component.EXPRESSION!r} and "
-            "the others do not: counts and log-normalised values are mixed. Say which it is with expression=."
+            f"{source.path}: {Component.EXPRESSION!r} of {int(whole.sum())} of {len(whole)} sampled cells holds whole "
+            "numbers, of the others it does not: counts and log-normalised values are mixed. Say which it is with expression=."
         )
         return msgspec.structs.replace(findings, errors={**findings.errors, Component.EXPRESSION: msg})
     found = {"counts": "counts: whole numbers", "lognorm": "log-normalised: values have fractions"}
@@ -127,7 +122,7 @@ def _expression(source: "Hdf5Source", findings: Findings) -> Findings:
     return msgspec.structs.replace(findings, expression=kind, expression_words=words)
 
 
-def _named_length(source: "Hdf5Source") -> int:
+def _named_length(source: Source) -> int:
     """Return how many genes are named, for profiles that do not state their length."""
     from cellnet_sd.layout import GENE_KEYS
     from cellnet_sd.sources.genelist import read_gene_list
@@ -139,10 +134,10 @@ def _named_length(source: "Hdf5Source") -> int:
     return len(named[0]) if named else len(source.index.gene_names or ())
 
 
-# --- images ------------------------------------------------------------------------------------------------------------
+# --- images ----------------------------------------------------------------------------------------------------------
 
 
-def _frames(source: "Hdf5Source", findings: Findings) -> Findings:
+def _frames(source: Source, findings: Findings) -> Findings:
     frames, errors = dict(findings.frames), dict(findings.errors)
     for level, component in PATCHES.items():
         rows = _one_per_wsi(source.index) if level == "wsi" else sample_rows(source.index, component)
@@ -161,7 +156,7 @@ def _one_per_wsi(index: CellIndex) -> Rows:
     return np.asarray(first[images_of >= 0], dtype=np.int64)
 
 
-def _anchor(source: "Hdf5Source", findings: Findings) -> Findings:
+def _anchor(source: Source, findings: Findings) -> Findings:
     if not {"cell", "tissue"} <= findings.frames.keys():
         return findings
     index = source.index
@@ -173,17 +168,17 @@ def _anchor(source: "Hdf5Source", findings: Findings) -> Findings:
     return msgspec.structs.replace(findings, anchor_words=words)
 
 
-def _decoded(source: "Hdf5Source", findings: Findings, level: str, rows: Rows) -> NDArray[Any]:
+def _decoded(source: Source, findings: Findings, level: str, rows: Rows) -> NDArray[Any]:
     """Return the patches of cells at `rows`, (n, H, W, C); background where they cannot be read."""
     component = PATCHES[level]
     raws = source.fetch(component, rows)
     return images.decode(raws, rows, findings.frames[level], component, lenient(source))[0]
 
 
-# --- slides ------------------------------------------------------------------------------------------------------------
+# --- slides ----------------------------------------------------------------------------------------------------------
 
 
-def _slides(source: "Hdf5Source", findings: Findings) -> Findings:
+def _slides(source: Source, findings: Findings) -> Findings:
     rows_of_slides = source.index.rows_of_slides()
     slides = []
     for slide, rows in zip(findings.slides, rows_of_slides, strict=True):
@@ -209,7 +204,7 @@ def _parents(container: str) -> list[str]:
     return ["/".join(parts[:end]) for end in range(len(parts), 0, -1)]
 
 
-def _slide_mpp(source: "Hdf5Source", findings: Findings, slide: SlideFinding, rows: Rows) -> SlideFinding:
+def _slide_mpp(source: Source, findings: Findings, slide: SlideFinding, rows: Rows) -> SlideFinding:
     if (stated := _stated_number(source.index, MPP_KEYS, rows)) is not None:
         return msgspec.structs.replace(slide, mpp=stated[0], mpp_words=stated[1])
     positions = source.index.obsm.get(SPATIAL)
@@ -225,7 +220,7 @@ def _slide_mpp(source: "Hdf5Source", findings: Findings, slide: SlideFinding, ro
     return msgspec.structs.replace(slide, mpp=found.mpp, mpp_words=found.words)
 
 
-def _slide_wsi(source: "Hdf5Source", findings: Findings, slide: SlideFinding, rows: Rows) -> SlideFinding:
+def _slide_wsi(source: Source, findings: Findings, slide: SlideFinding, rows: Rows) -> SlideFinding:
     """Find how the WSI image of a slide lies on it."""
     index = source.index
     shown = rows[index.wsi[rows] >= 0]
@@ -243,7 +238,7 @@ def _slide_wsi(source: "Hdf5Source", findings: Findings, slide: SlideFinding, ro
     return msgspec.structs.replace(slide, wsi_scale=found.scale, wsi_words=found.words)
 
 
-def wsi_image(source: "Hdf5Source", slide: SlideFinding) -> NDArray[Any]:
+def wsi_image(source: Source, slide: SlideFinding) -> NDArray[Any]:
     """Return the WSI image of a slide in its own size, (H, W, C).
 
     Raises
@@ -263,10 +258,10 @@ def wsi_image(source: "Hdf5Source", slide: SlideFinding) -> NDArray[Any]:
     return image
 
 
-# --- cell-cell communication -------------------------------------------------------------------------------------------
+# --- cell-cell communication -----------------------------------------------------------------------------------------
 
 
-def ccc_context(source: "Hdf5Source") -> CCCContext:
+def ccc_context(source: Source) -> CCCContext:
     """Return what decoding CCC needs to know of the file."""
     index = source.index
     return CCCContext(
@@ -296,7 +291,7 @@ def _pair_names(index: CellIndex) -> tuple[str, ...] | None:
     return next(iter(lists), None)
 
 
-def _ccc(source: "Hdf5Source", findings: Findings) -> Findings:
+def _ccc(source: Source, findings: Findings) -> Findings:
     """Tell the layout of CCC from a sample that touches every slide."""
     index = source.index
     per_slide = [sample_rows(index, Component.CCC, 8, among=rows) for rows in index.rows_of_slides()]
@@ -309,7 +304,7 @@ def _ccc(source: "Hdf5Source", findings: Findings) -> Findings:
     return msgspec.structs.replace(findings, ccc=layout)
 
 
-def _reach(source: "Hdf5Source", findings: Findings) -> Findings:
+def _reach(source: Source, findings: Findings) -> Findings:
     """Check on a sample that links are within reach; links that are not show rows in another order than CCC's."""
     positions = source.index.obsm.get(SPATIAL)
     rows = sample_rows(source.index, Component.CCC)
@@ -322,7 +317,7 @@ def _reach(source: "Hdf5Source", findings: Findings) -> Findings:
 
 
 def reach_in_words(index: CellIndex, findings: Findings, links: CCCLinks) -> tuple[str, bool]:
-    """Return in words how many links are within 200 µm and which order of the rows would do better; whether all is well."""
+    """Return in words how many links are within 200 µm, or in which order of the rows they would be; and if all is well."""
     mpp = np.array([np.nan if slide.mpp is None else slide.mpp for slide in findings.slides])
     um = index.obsm[SPATIAL] * mpp[index.slides][:, None]
     found = ccc.reach(links, um, index.slides)

@@ -13,7 +13,7 @@ from cellnet_sd.detection import wsi_image
 from cellnet_sd.findings import SlideFinding
 from cellnet_sd.layout import CELL_DIAMETER, PATCHES
 from cellnet_sd.notes import Notes
-from cellnet_sd.sources.hdf5 import Hdf5Source
+from cellnet_sd.sources.base import Source
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def spatial_data(
-    source: Hdf5Source, adata: "AnnData", *, levels: Sequence[str], patches: Sequence[str], notes: Notes
+    source: Source, adata: "AnnData", *, levels: Sequence[str], patches: Sequence[str], notes: Notes
 ) -> "SpatialData":
     """Return the table `adata` with the elements of its slides.
 
@@ -67,8 +67,8 @@ def spatial_data(
         )
 
 
-def _stacks(  # noqa: PLR0913
-    source: Hdf5Source, adata: "AnnData", rows: Rows, here: NDArray[np.intp], slide: str, patches: Sequence[str]
+def _stacks(
+    source: Source, adata: "AnnData", rows: Rows, here: NDArray[np.intp], slide: str, patches: Sequence[str]
 ) -> dict[str, Any]:
     names = {"cell": keys.cell_patches(slide), "tissue": keys.tissue_patches(slide)}
     stacks = {}
@@ -127,7 +127,8 @@ def slide_circles(adata: "AnnData", slide: SlideFinding, notes: Notes) -> "GeoDa
 def _radii(adata: "AnnData", slide: SlideFinding, centres: NDArray[np.float64], notes: Notes) -> NDArray[np.float64]:
     """Return the radius of each cell in slide pixels, NaN where unknown."""
     if slide.mpp is not None and CELL_DIAMETER in adata.obs:
-        return adata.obs[CELL_DIAMETER].to_numpy(dtype=np.float64) / 2 / slide.mpp
+        diameters: NDArray[np.float64] = adata.obs[CELL_DIAMETER].to_numpy(dtype=np.float64)
+        return diameters / 2 / slide.mpp
     radius = half_spacing(centres)
     reason = "µm per pixel is unknown (pass mpp=)" if slide.mpp is None else "no cell states its diameter"
     notes.warn_of(f"slide {slide.name}: {reason}, so circles have a radius of {radius:.3g} px, half the cells' spacing")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 
-from cellnet_sd.components.ccc.layouts import CCCLayout
+from cellnet_sd.components.ccc.layouts import CCCLayout, CCCLayoutName
 from cellnet_sd.components.expression import ExpressionKind
 from cellnet_sd.components.images.decode import Frame
 from cellnet_sd.layout import Component
@@ -20,7 +20,7 @@ class Choices(msgspec.Struct, frozen=True):
     expression: ExpressionKind | None = None
     mpp: float | None = None
     wsi_scale: float | None = None
-    ccc_layout: str | None = None
+    ccc_layout: CCCLayoutName | None = None
 
 
 class SlideFinding(msgspec.Struct, frozen=True):

@@ -22,7 +22,8 @@ from cellnet_sd.patch_lookup import of_source
 from cellnet_sd.problems import Problems
 from cellnet_sd.rows import CellOrder
 from cellnet_sd.selection import select_rows
-from cellnet_sd.sources.hdf5 import Hdf5Source, open_source
+from cellnet_sd.sources.base import Source
+from cellnet_sd.sources.opening import open_source
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -37,7 +38,7 @@ class CellNetFile:
     Holds no file handle between calls, so it can be pickled and used from several processes.
     """
 
-    def __init__(self, source: Hdf5Source) -> None:
+    def __init__(self, source: Source) -> None:
         self._source = source
 
     @property
@@ -57,8 +58,8 @@ class CellNetFile:
         """Nothing is open between calls."""
 
     def __repr__(self) -> str:
-        slides = self._source.index.slide_names()
-        return f"CellNetFile({str(self.path)!r}): {len(self):,} cells × {self._source.index.findings.n_genes:,} genes on {len(slides):,} slides"
+        size = " × ".join((f"{len(self):,} cells", f"{self._source.index.findings.n_genes:,} genes"))
+        return f"CellNetFile({str(self.path)!r}): {size}, slides {', '.join(self._source.index.slide_names()[:5])}"
 
     @cached_property
     def obs(self) -> pd.DataFrame:
@@ -113,7 +114,7 @@ class CellNetFile:
 class ExpressionRows:
     """Expression of a file, by row."""
 
-    def __init__(self, source: Hdf5Source) -> None:
+    def __init__(self, source: Source) -> None:
         self._source = source
 
     @property
@@ -126,7 +127,7 @@ class ExpressionRows:
         return read_profiles(self._source, _as_rows(self._source, rows))
 
 
-def _as_rows(source: Hdf5Source, rows: Any) -> NDArray[np.int64]:
+def _as_rows(source: Source, rows: Any) -> NDArray[np.int64]:
     n = len(source.index)
     if isinstance(rows, slice):
         return np.arange(n)[rows]
@@ -144,7 +145,7 @@ def _as_rows(source: Hdf5Source, rows: Any) -> NDArray[np.int64]:
     return found
 
 
-def open_file(  # noqa: PLR0913
+def open_file(
     path: str | Path,
     *,
     expression: ExpressionKind | None = None,

@@ -180,9 +180,10 @@ def _assemble(path: Path, candidate: Path, frame: pd.DataFrame, metadata: _Metad
     def captions() -> pd.Series:
         import pyarrow.parquet as pq
 
-        return pq.read_table(candidate, columns=[_CAPTION]).to_pandas()[_CAPTION]
+        loaded: pd.DataFrame = pq.read_table(candidate, columns=[_CAPTION]).to_pandas()
+        return loaded[_CAPTION]
 
-    obs = {name.removeprefix(_OBS): frame[name] for name in frame if name.startswith(_OBS)}
+    obs = {name.removeprefix(_OBS): frame[name] for name in map(str, frame) if name.startswith(_OBS)}
     return CellIndex(
         path=path,
         names=frame[_NAME],
@@ -203,5 +204,5 @@ def _assemble(path: Path, candidate: Path, frame: pd.DataFrame, metadata: _Metad
 
 
 def _positions(frame: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
-    names = dict.fromkeys(name.removeprefix(_OBSM)[:-2] for name in frame if name.startswith(_OBSM))
+    names = dict.fromkeys(name.removeprefix(_OBSM)[:-2] for name in map(str, frame) if name.startswith(_OBSM))
     return {name: frame[[f"{_OBSM}{name}:x", f"{_OBSM}{name}:y"]].to_numpy() for name in names}

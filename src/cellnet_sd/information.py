@@ -14,7 +14,8 @@ from cellnet_sd.errors import LayoutError
 from cellnet_sd.findings import Choices
 from cellnet_sd.layout import PATCHES, Component
 from cellnet_sd.rows import WORDS, CellOrder
-from cellnet_sd.sources.hdf5 import Hdf5Source, open_source
+from cellnet_sd.sources.base import Source
+from cellnet_sd.sources.opening import open_source
 
 _SHOWN = 8
 _TITLES = {
@@ -60,7 +61,7 @@ class FileInfo:
         return self.text
 
 
-def info(  # noqa: PLR0913
+def info(
     path: str | Path,
     *,
     expression: ExpressionKind | None = None,
@@ -106,7 +107,7 @@ def info(  # noqa: PLR0913
     return FileInfo(source.path, len(source.index), findings.n_genes, slides, components, text)
 
 
-def _taken(source: Hdf5Source, component: Component) -> str:
+def _taken(source: Source, component: Component) -> str:
     """Return in words what a component was taken to be."""
     findings = source.index.findings
     if component in findings.errors:
@@ -126,10 +127,11 @@ def _taken(source: Hdf5Source, component: Component) -> str:
     return f"stored as {stored}"
 
 
-def _page(source: Hdf5Source, components: dict[str, tuple[int, str]]) -> Iterator[str]:
+def _page(source: Source, components: dict[str, tuple[int, str]]) -> Iterator[str]:
     index, findings = source.index, source.index.findings
     yield f"{source.path}"
-    yield f"  {len(index):,} cells × {findings.n_genes:,} genes on {_plural(len(findings.slides), 'slide')}, {source.identity.size / 1e6:,.1f} MB"
+    size = f"{len(index):,} cells × {findings.n_genes:,} genes on {_plural(len(findings.slides), 'slide')}"
+    yield f"  {size}, {source.identity.size / 1e6:,.1f} MB"
     yield ""
     yield "Components (cells that have it; what it was taken to be)"
     for title, (n_cells, taken) in components.items():
@@ -149,7 +151,7 @@ def _page(source: Hdf5Source, components: dict[str, tuple[int, str]]) -> Iterato
     yield f"Index        {saved or 'not saved'}"
 
 
-def _genes(source: Hdf5Source) -> str:
+def _genes(source: Source) -> str:
     try:
         genes = source.genes
     except LayoutError as error:
@@ -176,7 +178,8 @@ def _oddities(index: CellIndex) -> Iterator[str]:
         rows = np.unique([problem.row for problem in index.defects])
         first = index.defects[0]
         yield ""
-        yield f"Defects      {_plural(len(rows), 'cell')} cannot be read in full, such as {index.names.iloc[first.row]!r}"
+        example = index.names.iloc[first.row]
+        yield f"Defects      {_plural(len(rows), 'cell')} cannot be read in full, such as {example!r}"
         yield f"             ({first.component}: {first.reason}). `cellnet-sd validate` lists them."
     if index.unknown:
         names = sorted(index.unknown, key=lambda name: -index.unknown[name])

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-# --- the table --------------------------------------------------------------------------------------------------------
+# --- the table -------------------------------------------------------------------------------------------------------
 
 TABLE: Final = "table"
 REGION_KEY: Final = "region"
@@ -34,7 +34,7 @@ SPATIAL_TISSUE: Final = "spatial_tissue"
 GENE_IDS: Final = "gene_ids"
 FEATURE_TYPES: Final = "feature_types"
 
-# --- cell-cell communication ----------------------------------------------------------------------------------------------
+# --- cell-cell communication -----------------------------------------------------------------------------------------
 
 CCC: Final = "ccc"
 CCC_CONNECTIVITIES: Final = "ccc_connectivities"
@@ -43,7 +43,7 @@ CCC_NEIGHBORS: Final = "ccc_neighbors"
 CCC_PAIRS: Final = "ccc_pairs"
 CCC_PAIR_KEYS: Final = "ccc_pair_keys"
 
-# --- provenance -----------------------------------------------------------------------------------------------------------
+# --- provenance ------------------------------------------------------------------------------------------------------
 
 PROVENANCE: Final = "cellnet_sd"
 

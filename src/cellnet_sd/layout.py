@@ -39,7 +39,7 @@ PATCHES: Final = {
 CELL_MARKERS: Final = (Component.EXPRESSION, Component.ATTRIBUTES)
 """A group that holds one of these is a cell."""
 
-# --- attributes.json ------------------------------------------------------------------------------------------------
+# --- attributes.json -------------------------------------------------------------------------------------------------
 
 POSITION_IN_TISSUE: Final = "Position_in_tissue"
 POSITION_IN_WSI: Final = "Position_in_WSI"
@@ -71,7 +71,7 @@ TISSUE_WINDOW_UM: Final = 200.0
 CCC_REACH_UM: Final = 200.0
 """Largest distance of two cells that signal to each other, in µm."""
 
-# --- names of what a file may state beside its cells -------------------------------------------------------------------
+# --- names of what a file may state beside its cells -----------------------------------------------------------------
 
 GENE_KEYS: Final = ("genes", "gene_names", "gene_list", "var_names", "features")
 """Root datasets or attributes, or a cell's own dataset, that name the genes."""
@@ -93,7 +93,7 @@ SLIDE_KEYS: Final = ("slide", "slide_id", "slide_name", "sample", "sample_id", "
 """Attributes of a cell that name the slide it was cut from, by precedence."""
 
 PAIR_KEYS: Final = ("ccc_pairs", "pairs", "pair_names", "lr_pairs", "interactions", "pathways")
-"""Names of the ligand-receptor pairs or pathways: attributes or datasets of the CCC group, the container or the root."""
+"""Names of the ligand-receptor pairs or pathways: attributes or datasets of the CCC group, a container or the root."""
 
 LIGAND_KEYS: Final = ("ligands", "ligand_names")
 RECEPTOR_KEYS: Final = ("receptors", "receptor_names")

@@ -17,7 +17,7 @@ from cellnet_sd.notes import Notes
 from cellnet_sd.problems import Problems
 from cellnet_sd.progress import progress
 from cellnet_sd.settings import settings
-from cellnet_sd.sources.hdf5 import Hdf5Source
+from cellnet_sd.sources.base import Source
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -29,7 +29,7 @@ _CSR_BYTES = 8
 _FLOAT_BYTES = 4
 
 
-def gene_table(source: Hdf5Source, notes: Notes | None = None) -> pd.DataFrame:
+def gene_table(source: Source, notes: Notes | None = None) -> pd.DataFrame:
     """Return `var`: gene names made unique, with `gene_ids` and `feature_types` where the gene list has them."""
     from anndata.utils import make_index_unique
 
@@ -50,7 +50,7 @@ def gene_table(source: Hdf5Source, notes: Notes | None = None) -> pd.DataFrame:
 
 
 def read_matrix(
-    source: Hdf5Source, rows: Rows, columns: NDArray[np.int64] | None, problems: Problems, notes: Notes
+    source: Source, rows: Rows, columns: NDArray[np.int64] | None, problems: Problems, notes: Notes
 ) -> "csr_matrix":
     """Return the expression of the cells at `rows`, batch by batch; malformed rows are empty, and reported.
 
@@ -84,7 +84,7 @@ def read_matrix(
     return _stacked(parts, n_columns)
 
 
-def _check_kind(source: Hdf5Source, matrix: "csr_matrix", batch: Rows) -> None:
+def _check_kind(source: Source, matrix: "csr_matrix", batch: Rows) -> None:
     """Refuse a cell that is not of the kind the file was found to be, unless the caller said what it is."""
     findings = source.index.findings
     if findings.expression is None or source.choices.expression is not None:
@@ -100,7 +100,7 @@ def _check_kind(source: Hdf5Source, matrix: "csr_matrix", batch: Rows) -> None:
         raise LayoutError(msg)
 
 
-def _check_memory(source: Hdf5Source, n_cells: int, share: float) -> None:
+def _check_memory(source: Source, n_cells: int, share: float) -> None:
     import psutil
 
     needed = int(n_cells * source.index.findings.nnz_per_cell * share * _CSR_BYTES)
@@ -121,8 +121,8 @@ def batches(rows: Rows, bytes_per_cell: int, desc: str) -> Iterator[Rows]:
     yield from progress((rows[start : start + size] for start in starts), total=len(starts), desc=desc, unit="batches")
 
 
-def lazy_matrix(source: Hdf5Source, rows: Rows, columns: NDArray[np.int64] | None) -> Any:
-    """Return expression as a dask array of CSR blocks; each task carries the source, which is a path, and reopens it."""
+def lazy_matrix(source: Source, rows: Rows, columns: NDArray[np.int64] | None) -> Any:
+    """Return expression as a dask array of CSR blocks; a task carries the source, which is a path, and reopens it."""
     import dask.array as da
     from scipy.sparse import csr_matrix
 
@@ -137,12 +137,12 @@ def lazy_matrix(source: Hdf5Source, rows: Rows, columns: NDArray[np.int64] | Non
     )
 
 
-def _block(source: Hdf5Source, columns: NDArray[np.int64] | None, rows: NDArray[np.int64]) -> "csr_matrix":
+def _block(source: Source, columns: NDArray[np.int64] | None, rows: NDArray[np.int64]) -> "csr_matrix":
     matrix = read_profiles(source, rows[:, 0])
     return matrix if columns is None else matrix[:, columns]
 
 
-def read_profiles(source: Hdf5Source, rows: Sequence[int] | Rows) -> "csr_matrix":
+def read_profiles(source: Source, rows: Sequence[int] | Rows) -> "csr_matrix":
     """Return the expression of the cells at `rows` as CSR float32, (n, n_genes).
 
     Raises

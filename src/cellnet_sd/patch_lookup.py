@@ -17,8 +17,8 @@ from cellnet_sd.findings import Choices
 from cellnet_sd.layout import PATCHES, Component
 from cellnet_sd.notes import provenance
 from cellnet_sd.rows import CellOrder
-from cellnet_sd.sources.base import Raw, Unreadable
-from cellnet_sd.sources.hdf5 import Hdf5Source, open_source
+from cellnet_sd.sources.base import Raw, Source, Unreadable
+from cellnet_sd.sources.opening import open_source
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -79,12 +79,12 @@ def patches(
     return images.patch_array(found, PATCHES[level], np.arange(len(adata)), adata.obs_names.tolist(), found.frame)
 
 
-def of_source(source: Hdf5Source, level: str, rows: NDArray[np.int64], names: Sequence[str]) -> "DataArray":
+def of_source(source: Source, level: str, rows: NDArray[np.int64], names: Sequence[str]) -> "DataArray":
     """Return the patches of the cells at `rows` of a file; see `patches`."""
     return images.patch_array(source, PATCHES[level], rows, names, frame_of(source, level))
 
 
-def frame_of(source: Hdf5Source, level: str) -> Frame:
+def frame_of(source: Source, level: str) -> Frame:
     """Return the common frame of the patches of a file.
 
     Raises
@@ -101,7 +101,7 @@ def frame_of(source: Hdf5Source, level: str) -> Frame:
     return findings.frames[level]
 
 
-# --- many places as one source ------------------------------------------------------------------------------------------
+# --- many places as one source ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -121,13 +121,14 @@ class PatchSource:
     """
 
     path: Path
-    places: "tuple[Hdf5Source | _Element, ...]"
+    places: "tuple[Source | _Element, ...]"
     place: NDArray[np.intp]
     row: NDArray[np.int64]
     frame: Frame
 
     @classmethod
     def of(cls, adata: "AnnData", sdata: "SpatialData | None", level: str, source: str | Path | None) -> "PatchSource":
+        """Find the patches of the cells of a table; see `patches`."""
         missing = {keys.SOURCE_FILE, keys.SOURCE_ROW} - set(adata.obs)
         if missing:
             msg = (
@@ -170,13 +171,14 @@ class PatchSource:
         """Return which cells have a patch."""
         present = self.row >= 0
         for at, place in enumerate(self.places):
-            if isinstance(place, Hdf5Source):
+            if not isinstance(place, _Element):
                 here = self.place == at
                 present[here] = place.index.has(component, self.row[here])
         return present
 
-    def fetch(self, component: Component, rows: NDArray[np.int64]) -> list[Raw | Unreadable | None]:
+    def fetch(self, component: Component, rows: Sequence[int] | NDArray[np.int64]) -> list[Raw | Unreadable | None]:
         """Return the patches of the cells at `rows`, each place asked once."""
+        rows = np.asarray(rows, dtype=np.int64)
         out: list[Raw | Unreadable | None] = [None] * len(rows)
         for at, place in enumerate(self.places):
             here = np.flatnonzero((self.place[rows] == at) & (self.row[rows] >= 0))
@@ -203,14 +205,14 @@ class _Element:
         return [Raw(patch[..., 0] if patch.shape[-1] == 1 else patch) for patch in stack]
 
 
-def _reopen(path: Path, order: CellOrder | None) -> Hdf5Source:
+def _reopen(path: Path, order: CellOrder | None) -> Source:
     if not path.is_file():
         msg = f"{path}, which the cells were read from, is gone. Pass source= with its new place."
         raise SourceMovedError(msg)
     return open_source(path, Choices(cell_order=order))
 
 
-def _check_names(source: Hdf5Source, rows: NDArray[np.int64], names: pd.Index) -> None:
+def _check_names(source: Source, rows: NDArray[np.int64], names: pd.Index) -> None:
     """Refuse a file whose rows are not the cells they are said to be."""
     inside = rows < len(source.index)
     found = source.index.names.iloc[rows[inside]].to_numpy()

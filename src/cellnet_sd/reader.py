@@ -10,7 +10,7 @@ from cellnet_sd.findings import Choices
 from cellnet_sd.problems import OnError
 from cellnet_sd.rows import CellOrder
 from cellnet_sd.selection import Cells, select_rows
-from cellnet_sd.sources.hdf5 import open_source
+from cellnet_sd.sources.opening import open_source
 from cellnet_sd.table import Switches, TableBuilder
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _LEVELS = ("wsi", "cell")
 _STACKED = ("cell", "tissue")
 
 
-def read(  # noqa: PLR0913
+def read(
     path: str | Path,
     *,
     where: str | None = None,
@@ -131,7 +131,7 @@ def read(  # noqa: PLR0913
     return sdata
 
 
-def read_anndata(  # noqa: PLR0913
+def read_anndata(
     path: str | Path,
     *,
     where: str | None = None,
@@ -155,8 +155,9 @@ def read_anndata(  # noqa: PLR0913
 
     Parameters
     ----------
-    path, where, cells, slides, genes, backed, expression, captions, ccc, ccc_layout, gene_list, slide_key, cell_order, \
-mpp, on_error, index
+    path, where, cells, slides, genes, backed, expression, captions, ccc, ccc_layout
+        As in `read`.
+    gene_list, slide_key, cell_order, mpp, on_error, index
         As in `read`.
     images
         Whether `obs["cell_patch"]` says which cells have a patch, for `cellnet_sd.patches`. No image is read.

@@ -13,7 +13,7 @@ from cellnet_sd.naming import natural_key
 from cellnet_sd.sources.facts import Stated
 
 CellOrder = Literal["creation", "stored", "natural", "name"]
-"""`creation`: tracked by the file; `stored`: a list of names in it; `natural`: `Cell_9` before `Cell_10`; `name`: plain."""
+"""`creation`: tracked by the file; `stored`: a list of names in it; `natural`: `Cell_9`, `Cell_10`; `name`: plain."""
 
 WORDS: Mapping[str, str] = {
     "creation": "the order the cells were written in, which the file tracks",

@@ -105,16 +105,17 @@ def _numbered_rows(index: CellIndex, numbers: NDArray[Any]) -> Rows:
 
 
 def _rows_of_names(index: CellIndex, cells: Sequence[str]) -> Rows:
-    rows = index.obs_names().get_indexer(cells)
+    rows = index.obs_names().get_indexer(pd.Index(cells))
     if (rows < 0).any():
         bare = pd.Index(index.names)
         missing = np.flatnonzero(rows < 0)
         once = ~bare.duplicated(keep=False)
-        found = pd.Index(bare[once]).get_indexer([cells[at] for at in missing])
+        found = pd.Index(bare[once]).get_indexer(pd.Index([cells[at] for at in missing.tolist()]))
         rows[missing] = np.where(found >= 0, np.flatnonzero(once)[found], -1)
     unknown = [cell for cell, row in zip(cells, rows, strict=True) if row < 0]
     if unknown:
-        msg = f"{index.path} has no cell {_some(unknown)}, or has several of that name. Its cells are called {_some(index.obs_names()[:_SHOWN])}, …"
+        names = _some(index.obs_names()[:_SHOWN])
+        msg = f"{index.path} has no cell {_some(unknown)}, or several of that name. Its cells are called {names}, …"
         raise SelectionError(msg)
     return rows.astype(np.int64)
 
@@ -130,10 +131,12 @@ def select_genes(names: pd.Index, genes: Sequence[str] | None, ids: Sequence[str
     if genes is None:
         return None
     genes = [genes] if isinstance(genes, str) else [str(gene) for gene in genes]
-    columns = names.get_indexer(genes)
+    columns = names.get_indexer(pd.Index(genes))
     if ids is not None and (columns < 0).any():
         by_id = pd.Index(ids)
-        columns = np.where((columns < 0) & by_id.is_unique, by_id.drop_duplicates().get_indexer(genes), columns)
+        columns = np.where(
+            (columns < 0) & by_id.is_unique, by_id.drop_duplicates().get_indexer(pd.Index(genes)), columns
+        )
     unknown = [gene for gene, column in zip(genes, columns, strict=True) if column < 0]
     if unknown:
         msg = f"The file has no gene {_some(unknown)}. Its {len(names):,} genes begin with {_some(names[:_SHOWN])}."

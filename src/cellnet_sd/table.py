@@ -22,7 +22,7 @@ from cellnet_sd.matrix import gene_table, lazy_matrix, read_matrix
 from cellnet_sd.notes import Notes
 from cellnet_sd.problems import OnError, Problems
 from cellnet_sd.selection import select_genes
-from cellnet_sd.sources.hdf5 import Hdf5Source
+from cellnet_sd.sources.base import Source
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -55,7 +55,7 @@ class TableBuilder:
         What is read of them.
     """
 
-    source: Hdf5Source
+    source: Source
     rows: Rows
     switches: Switches
     notes: Notes = field(init=False)
@@ -97,7 +97,7 @@ class TableBuilder:
         self.problems.warn()
         return adata
 
-    # --- what can be read ------------------------------------------------------------------------------------------
+    # --- what can be read --------------------------------------------------------------------------------------------
 
     @cached_property
     def components(self) -> frozenset[Component]:
@@ -130,7 +130,7 @@ class TableBuilder:
         kept = ~np.isin(self.rows, self.problems.rows)
         return self.rows[kept], kept
 
-    # --- genes -----------------------------------------------------------------------------------------------------
+    # --- genes -------------------------------------------------------------------------------------------------------
 
     @cached_property
     def var(self) -> pd.DataFrame:

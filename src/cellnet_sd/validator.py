@@ -8,7 +8,8 @@ from cellnet_sd.components.expression import ExpressionKind
 from cellnet_sd.errors import CellNetError, CellNetWarning, MissingDependencyError
 from cellnet_sd.findings import Choices
 from cellnet_sd.rows import CellOrder
-from cellnet_sd.sources.hdf5 import Hdf5Source, open_source
+from cellnet_sd.sources.base import Source
+from cellnet_sd.sources.opening import open_source
 from cellnet_sd.validation.indexed import check_index, describe
 from cellnet_sd.validation.pixels import check_windows, check_wsi
 from cellnet_sd.validation.report import Finding, Report
@@ -83,7 +84,7 @@ def _opens(path: Path) -> bool:
     return True
 
 
-def _checked(source: Hdf5Source) -> Report:
+def _checked(source: Source) -> Report:
     tally = Tally(source.index)
     check_index(source, tally)
     for check in (check_text, check_expression, check_windows, check_wsi, check_ccc):

@@ -129,13 +129,13 @@ class _Object:
         """Slide of each cell, `""` where the object knows of none."""
         if keys.SLIDE not in self.adata.obs:
             return np.full(self.adata.n_obs, "", dtype=object)
-        return self.adata.obs[keys.SLIDE].astype(str).to_numpy(dtype=object)
+        return np.array(self.adata.obs[keys.SLIDE].astype(str), dtype=object)
 
     @cached_property
     def containers(self) -> NDArray[np.object_]:
         """The group each cell is written to: where it was, else one per slide where there are several."""
         if keys.CONTAINER in self.adata.obs:
-            return self.adata.obs[keys.CONTAINER].astype(str).to_numpy(dtype=object)
+            return np.array(self.adata.obs[keys.CONTAINER].astype(str), dtype=object)
         stored: Mapping[str, str] = provenance(self.adata, "containers")
         names = sorted(set(self.slides))
         if set(names) <= stored.keys() and (self.wsi_images or len(names) == 1 or len(set(stored.values())) > 1):
@@ -167,7 +167,7 @@ class _Object:
             if len(values) == len(set(self.slides)):
                 yield name, values
 
-    # --- images --------------------------------------------------------------------------------------------------------
+    # --- images ------------------------------------------------------------------------------------------------------
 
     @cached_property
     def wsi_images(self) -> dict[str, NDArray[Any]]:
@@ -178,7 +178,9 @@ class _Object:
             if self.sdata is not None and name in self.sdata.images:
                 found[slide] = np.moveaxis(np.asarray(self.sdata.images[name].data), 0, -1)
             elif (there := np.flatnonzero(self.has("wsi") & (self.slides == slide))).size:
-                found[slide] = self.patches("wsi", there[:1])[0]
+                image = self.patches("wsi", there[:1])[0]
+                assert image is not None  # `has` said so
+                found[slide] = image
         return found
 
     def source_of(self, level: str) -> PatchSource | None:
@@ -232,7 +234,7 @@ class _Object:
             return None
         return images.encode(images.decode([raw], [row], frame, component, problems)[0][0])
 
-    # --- the cells -----------------------------------------------------------------------------------------------------
+    # --- the cells ---------------------------------------------------------------------------------------------------
 
     @cached_property
     def documents(self) -> list[str | None]:

@@ -1,7 +1,7 @@
 """How the values of one attribute become a column, and how the column becomes the same values again.
 
 A codec is fitted to all values of an attribute. Values are what JSON holds: `str`, `int`, `float`, `bool`, `list`,
-`dict`; missing ones never reach a codec. Codecs are plain data, so that an object remembers how its file spelled things.
+`dict`; missing ones never reach a codec. Codecs are plain data: an object remembers how its file spelled things.
 """
 
 import json
@@ -250,7 +250,7 @@ def _is_int(number: str) -> bool:
 
 
 def _decimals(text: str) -> int:
-    number = text.split("e")[0].split("E")[0]
+    number = text.split("e", maxsplit=1)[0].split("E", maxsplit=1)[0]
     digits = re.search(r"\.(\d*)", number)
     return len(digits.group(1)) if digits else 0
 

@@ -354,12 +354,13 @@ def _restore(
             document.pop(attribute.name, None)
         elif stored and stored[0] is None and missing:
             document[attribute.name] = None
-        elif stored and stored[0] is not None and not missing:
-            if _means_the_same(attribute.codec, stored[0], document[attribute.name]):
-                document[attribute.name] = stored[0]
+        elif not missing and stored and _means_the_same(attribute.codec, stored[0], document[attribute.name]):
+            document[attribute.name] = stored[0]
 
 
 def _means_the_same(codec: Codec, stored: Any, spelled: Any) -> bool:
+    if stored is None:
+        return False
     if isinstance(codec, Position):
         return np.array_equal(Position.parse(stored), Position.parse(spelled), equal_nan=True)
     if isinstance(codec, Length):

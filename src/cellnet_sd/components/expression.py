@@ -122,7 +122,9 @@ def kind_of(matrix: "csr_matrix") -> tuple[ExpressionKind | None, NDArray[np.boo
     rows say nothing and count as whole.
     """
     whole_values = matrix.data == np.floor(matrix.data)
-    fractions = np.add.reduceat(np.append(~whole_values, False), matrix.indptr[:-1]) if len(matrix.indptr) > 1 else []
+    fractions: Any = (
+        np.add.reduceat(np.append(~whole_values, False), matrix.indptr[:-1]) if len(matrix.indptr) > 1 else []
+    )
     filled = np.diff(matrix.indptr) > 0
     whole = ~(np.asarray(fractions, dtype=np.int64).astype(bool) & filled)
     if not filled.any() or len(set(whole[filled].tolist())) > 1:

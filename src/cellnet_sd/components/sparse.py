@@ -180,7 +180,7 @@ def as_text(value: Any) -> str:
     raise MalformedValueError(msg)
 
 
-# --- entries ----------------------------------------------------------------------------------------------------------
+# --- entries ---------------------------------------------------------------------------------------------------------
 
 
 def _checked(entries: Coordinates) -> Coordinates:
@@ -237,7 +237,7 @@ def _follows(owner: NDArray[np.int64], row: NDArray[np.int64], col: NDArray[np.i
     return follows
 
 
-# --- encodings --------------------------------------------------------------------------------------------------------
+# --- encodings -------------------------------------------------------------------------------------------------------
 
 
 def _dense(value: NDArray[Any]) -> Coordinates:
@@ -336,7 +336,7 @@ def _as_shape(value: NDArray[Any]) -> tuple[int, int]:
     return (1, lengths[0]) if len(lengths) == 1 else (lengths[0], lengths[1])
 
 
-# --- members ----------------------------------------------------------------------------------------------------------
+# --- members ---------------------------------------------------------------------------------------------------------
 
 
 def _pair_of(raw: Raw, index: str) -> tuple[NDArray[Any], NDArray[np.int64]]:

@@ -65,7 +65,7 @@ def decode_text(value: bytes | str) -> str:
 
 
 def text_list(value: Any) -> list[str] | None:
-    """Return a stored list of names (array of strings or bytes, or a single string) as `str`; `None` if it is not one."""
+    """Return a stored list of names (strings, or a single one) as `str`; `None` if it is not one."""
     array = np.asarray(value)
     if array.dtype.kind not in "OSU" or array.ndim > 1:
         return None

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from cellnet_sd import keys
-from cellnet_sd.drawing.style import BAR, FADED, N_COLOURS, UNKNOWN_COLOUR, new_figure, palette, style, wrapped
+from cellnet_sd.drawing.style import BAR, FADED, N_COLOURS, UNKNOWN_COLOUR, colours_of, new_figure, style, wrapped
 from cellnet_sd.drawing.subject import subject
 from cellnet_sd.errors import SelectionError
 from cellnet_sd.layout import LABELS
@@ -24,7 +23,8 @@ _SIDE: Final = 2.6
 _NAMES: Final = 1.7
 """Room for names left of bars, inches."""
 _LEGEND: Final = 2.1
-_ROW: Final = 0.3
+_LEGEND_LINE: Final = 0.2
+_ROW: Final = 0.34
 _REST: Final = "others"
 
 
@@ -36,7 +36,13 @@ def draw_composition(obj: Any, *, by: str, label: str, others: Sequence[str] | N
     counts = {name: _counts(obs[name], _VALUES_SHOWN) for name in names}
     crossed = _crossed(obs, by, label)
     with style():
-        return _draw(crossed, {name: count for name, count in counts.items() if len(count) > 1}, _constants(counts), by)
+        return _draw(
+            crossed,
+            colours_of(obs, label),
+            {name: count for name, count in counts.items() if len(count) > 1},
+            _constants(counts),
+            by,
+        )
 
 
 def _require(obs: "pd.DataFrame", names: Sequence[str]) -> None:
@@ -63,37 +69,42 @@ def _crossed(obs: "pd.DataFrame", by: str, label: str) -> "pd.DataFrame":
     import pandas as pd
 
     kept = _counts(obs[label], N_COLOURS)
-    values = obs[label].astype("str").fillna("missing")
-    rest = next((name for name in kept.index if name not in set(values)), None)
-    values = values.where(values.isin(kept.index), rest)
+    labels = obs[label].astype("str").fillna("missing")
+    values = _lumped(labels, kept).rename(label)
     slides = obs[by].astype("str").fillna("missing")
     many = _counts(slides, _BARS_SHOWN)
     left_out = next((name for name in many.index if name not in set(slides)), None)
     table = pd.crosstab(slides.where(slides.isin(many.index), left_out), values)
-    order = sorted(many.index, key=lambda name: (name == left_out, list(dict.fromkeys(slides)).index(name) if name != left_out else 0))
+    order = sorted(
+        many.index,
+        key=lambda name: (name == left_out, list(dict.fromkeys(slides)).index(name) if name != left_out else 0),
+    )
     return table.loc[order, list(kept.index)]
 
 
 def _constants(counts: dict[str, "pd.Series"]) -> str:
-    return "  ·  ".join(f"{name}: {count.index[0]}" for name, count in counts.items() if len(count) == 1)
+    return "  ·  ".join(f"{_plainly(name)}: {count.index[0]}" for name, count in counts.items() if len(count) == 1)
 
 
-# --- drawing -------------------------------------------------------------------------------------------------------------
+# --- drawing ---------------------------------------------------------------------------------------------------------
 
 
-def _draw(crossed: "pd.DataFrame", counts: dict[str, "pd.Series"], constants: str, by: str) -> "Figure":
+def _draw(
+    crossed: "pd.DataFrame", colours: dict[str, str], counts: dict[str, "pd.Series"], constants: str, by: str
+) -> "Figure":
     width = _NAMES + _MAIN + _LEGEND + len(counts) * (_NAMES + _SIDE + 0.5) + 0.3
-    rows = max([len(crossed), crossed.shape[1] * 0.75, *(len(count) for count in counts.values())])
     head, foot = 0.75 if constants else 0.5, 0.65
-    height = head + max(rows * _ROW, 1.2) + foot
+    most = max([len(crossed), *(len(count) for count in counts.values())])
+    body = max(most * _ROW, crossed.shape[1] * _LEGEND_LINE - foot, 2 * _ROW)
+    height = head + body + foot
     figure = new_figure(width, height)
 
     def panel(left: float, wide: float, n_bars: int) -> "Axes":
-        tall = min(max(n_bars * _ROW * 1.2, 0.6), height - head - foot)
+        tall = n_bars * _ROW
         return figure.add_axes((left / width, (height - head - tall) / height, wide / width, tall / height))
 
     main = panel(_NAMES, _MAIN, len(crossed))
-    _stacked(main, crossed, by)
+    _stacked(main, crossed, colours, by)
     left = _NAMES + _MAIN + _LEGEND
     for name, count in counts.items():
         _plain(panel(left + _NAMES, _SIDE, len(count)), count, name)
@@ -104,24 +115,28 @@ def _draw(crossed: "pd.DataFrame", counts: dict[str, "pd.Series"], constants: st
     return figure
 
 
-def _stacked(ax: "Axes", crossed: "pd.DataFrame", by: str) -> None:
-    colours = palette(crossed.columns)
-    colours |= {name: UNKNOWN_COLOUR for name in crossed.columns if str(name).endswith(f" {_REST}")}
+def _stacked(ax: "Axes", crossed: "pd.DataFrame", colours: dict[str, str], by: str) -> None:
     places, start = np.arange(len(crossed)), np.zeros(len(crossed))
     for name in crossed.columns:
         cells = crossed[name].to_numpy()
-        bars = ax.barh(places, cells, left=start, color=colours[name], height=0.72, label=name, edgecolor="white", linewidth=0.5)
+        bars = ax.barh(
+            places, cells, left=start, color=colours[name], height=0.72, label=name, edgecolor="white", linewidth=0.5
+        )
         assert bars is not None
         start = start + cells
     _dress(ax, [str(name) for name in crossed.index], start)
-    ax.set_title(f"cells by {by} and {crossed.columns.name}", loc="left")
+    ax.set_title(f"cells by {_plainly(by)} and {_plainly(crossed.columns.name)}", loc="left")
     ax.legend(bbox_to_anchor=(1.02, 1.0), loc="upper left", frameon=False, borderaxespad=0, handlelength=1.0)
 
 
 def _plain(ax: "Axes", count: "pd.Series", name: str) -> None:
     ax.barh(np.arange(len(count)), count.to_numpy(), color=BAR, height=0.72)
     _dress(ax, [str(value) for value in count.index], count.to_numpy())
-    ax.set_title(name, loc="left")
+    ax.set_title(_plainly(name), loc="left")
+
+
+def _plainly(column: str) -> str:
+    return str(column).replace("_", " ")
 
 
 def _dress(ax: "Axes", names: Sequence[str], totals: Any) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellnet_sd import keys
-from cellnet_sd.drawing.cards import HEIGHT, LEVELS, Card, card_width, draw_card
-from cellnet_sd.drawing.style import is_known, new_figure, palette, style
+from cellnet_sd.drawing.cards import LEVELS, Card, card_height, card_width, draw_card
+from cellnet_sd.drawing.style import colours_of, is_known, new_figure, style
 from cellnet_sd.drawing.subject import Rows, Subject, diverse_rows, subject
 from cellnet_sd.errors import SelectionError
 from cellnet_sd.layout import CELL_DIAMETER, LABELS
@@ -61,17 +61,19 @@ def draw_gallery(
 
 def _page(cards: Sequence[Card], n_columns: int) -> "Figure":
     width = card_width(len(cards[0].images), with_genes=any(card.genes for card in cards))
+    height = card_height(cards, width)
     n_rows = -(-len(cards) // n_columns)
-    across, up = width + _SPACE, HEIGHT + _SPACE
+    across, up = width + _SPACE, height + _SPACE
     with style():
         figure = new_figure(n_columns * across + _SPACE, n_rows * up + _SPACE)
         for place, card in enumerate(cards):
             row, column = divmod(place, n_columns)
-            draw_card(figure, card, _SPACE + column * across, _SPACE + (n_rows - 1 - row) * up, width)
+            corner = (_SPACE + column * across, _SPACE + (n_rows - 1 - row) * up)
+            draw_card(figure, card, corner, (width, height))
     return figure
 
 
-# --- from cells to cards -------------------------------------------------------------------------------------------------
+# --- from cells to cards ---------------------------------------------------------------------------------------------
 
 
 def make_cards(of: Subject, rows: Rows, contents: Contents) -> list[Card]:
@@ -80,7 +82,7 @@ def make_cards(of: Subject, rows: Rows, contents: Contents) -> list[Card]:
     genes = _genes(of, rows, contents)
     captions = of.captions(rows)
     obs = of.obs.iloc[rows]
-    colours = palette(_labels(of.obs, contents.label))
+    colours = colours_of(of.obs, contents.label)
     places = _in_wsi(of, rows)
     cards = []
     for number, (name, cell) in enumerate(obs.iterrows()):
@@ -100,14 +102,6 @@ def make_cards(of: Subject, rows: Rows, contents: Contents) -> list[Card]:
             )
         )
     return cards
-
-
-def _labels(obs: Any, label: str) -> list[str]:
-    if label not in obs:
-        return []
-    column = obs[label]
-    values = column.cat.categories if hasattr(column, "cat") else sorted(column.astype(str).unique())
-    return [str(value) for value in values]
 
 
 def _facts(cell: Any, label: str) -> str:

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -93,6 +94,15 @@ def palette(labels: Iterable[object]) -> dict[str, str]:
     known = [name for name in names if is_known(name)]
     colours = {name: _COLOURS[place % N_COLOURS] for place, name in enumerate(known)}
     return {name: colours.get(name, UNKNOWN_COLOUR) for name in names}
+
+
+def colours_of(obs: "pd.DataFrame", label: str) -> dict[str, str]:
+    """Return a colour for each value of a column, the same in every figure; none if there is no such column."""
+    if label not in obs:
+        return {}
+    column = obs[label]
+    values = column.cat.categories if hasattr(column, "cat") else column.dropna().astype("str").unique()
+    return palette(sorted(map(str, values)))
 
 
 def wrapped(text: str, width: float, size: float, lines: int) -> str:

@@ -19,7 +19,6 @@ from cellnet_sd.patch_lookup import patches
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
-    from spatialdata import SpatialData
 
 Drawable = "SpatialData | AnnData | CellNetFile | str | Path"
 Rows = NDArray[np.int64]
@@ -116,7 +115,7 @@ class Subject:
     def wsi_scales(self) -> dict[str, float | None]:
         """Return slide pixels per pixel of the WSI image, by slide."""
         if isinstance(self.holder, CellNetFile):
-            from cellnet_sd.sources.hdf5 import open_source
+            from cellnet_sd.sources.opening import open_source
 
             return {slide.name: slide.wsi_scale for slide in open_source(self.holder.path).index.findings.slides}
         found: dict[str, float | None] = provenance(self.holder, "wsi_scale")

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,11 @@ from cellnet_sd.layout import Component
 
 if TYPE_CHECKING:
     from cellnet_sd.cellindex import CellIndex
+    from cellnet_sd.findings import Choices
+    from cellnet_sd.indexfile import Identity
+    from cellnet_sd.sources.genelist import Genes
+
+Rows = Sequence[int] | NDArray[np.int64]
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -48,19 +53,44 @@ class Unreadable(str):
     __slots__ = ()
 
 
-@runtime_checkable
-class Source(Protocol):
-    """Where cells come from.
+class Fetches(Protocol):
+    """Something that gives stored values by row."""
 
-    A source is picklable: it carries its path and its index' options, never an open handle.
-    """
+    @property
+    def path(self) -> Path:
+        """Where the values are, for messages."""
+        ...
 
-    path: Path
-    index: "CellIndex"
-
-    def fetch(self, component: Component, rows: Sequence[int] | NDArray[np.int64]) -> list[Raw | Unreadable | None]:
+    def fetch(self, component: Component, rows: Rows) -> list[Raw | Unreadable | None]:
         """Return the stored values of `component` at `rows`, in the order asked.
 
         `None` where the cell lacks the component; an `Unreadable` with the reason where it cannot be read.
         """
+        ...
+
+
+class Source(Fetches, Protocol):
+    """Where cells come from: all that the verbs know of a file.
+
+    A source is picklable: it carries its path and what the caller said of it, never an open handle.
+    """
+
+    @property
+    def index(self) -> "CellIndex":
+        """One row per cell."""
+        ...
+
+    @property
+    def choices(self) -> "Choices":
+        """What the caller said of the file."""
+        ...
+
+    @property
+    def identity(self) -> "Identity":
+        """The state of the file that the index is of."""
+        ...
+
+    @property
+    def genes(self) -> "Genes | None":
+        """Names of the genes, `None` if they are named nowhere."""
         ...

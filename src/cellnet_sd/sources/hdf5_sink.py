@@ -157,7 +157,7 @@ class Hdf5Sink:
         self._libver = libver
         self._overwrite = overwrite
 
-    # --- life cycle ---------------------------------------------------------------------------------------------------
+    # --- life cycle --------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
         self._refuse_to_overwrite()
@@ -218,7 +218,7 @@ class Hdf5Sink:
                 self._file.create_dataset(name, data=values, dtype=h5py.string_dtype())
         self._file.attrs.update({**self._root_attrs, **self._container_attrs.get("", {})})
 
-    # --- cells --------------------------------------------------------------------------------------------------------
+    # --- cells -------------------------------------------------------------------------------------------------------
 
     def append(self, records: Records) -> None:
         """Write a batch of cells after those already written.
@@ -307,7 +307,7 @@ class Hdf5Sink:
             self._containers[path] = group
         return self._containers[path]
 
-    # --- images -------------------------------------------------------------------------------------------------------
+    # --- images ------------------------------------------------------------------------------------------------------
 
     def _write_images(self, cell: Any, bulk: _Bulk, wsi: str | None) -> None:
         if bulk.cell_patch is None and bulk.tissue_patch is None and wsi is None:

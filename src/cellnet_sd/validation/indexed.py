@@ -13,7 +13,7 @@ from cellnet_sd.components.attributes import OBSM
 from cellnet_sd.errors import LayoutError
 from cellnet_sd.keys import SPATIAL
 from cellnet_sd.layout import ATTRIBUTES, CELL_DIAMETER, LABELS, POSITION_IN_WSI, Component
-from cellnet_sd.sources.hdf5 import Hdf5Source
+from cellnet_sd.sources.base import Source
 from cellnet_sd.table import described
 from cellnet_sd.validation.tally import Tally
 
@@ -22,7 +22,7 @@ _NO_CIRCLE: Final = "Such cells are read, but get no circle."
 _SHOWN: Final = 5
 
 
-def check_index(source: Hdf5Source, tally: Tally) -> None:
+def check_index(source: Source, tally: Tally) -> None:
     """Count what the index tells."""
     index = source.index
     tally.add_problems(index.defects, SKIP)
@@ -48,7 +48,7 @@ def describe(index: CellIndex, tally: Tally) -> None:
         tally.note("info", "file", sentence)
 
 
-# --- defects and gaps -------------------------------------------------------------------------------------------------
+# --- defects and gaps ------------------------------------------------------------------------------------------------
 
 
 def _untold(index: CellIndex, tally: Tally) -> None:
@@ -100,7 +100,7 @@ def _unknown(index: CellIndex, tally: Tally) -> None:
     tally.note("warning", "file", f"objects that are no part of the layout are not read: {named}{more}")
 
 
-# --- attributes and places --------------------------------------------------------------------------------------------
+# --- attributes and places -------------------------------------------------------------------------------------------
 
 
 def _attributes(index: CellIndex, tally: Tally) -> None:
@@ -145,7 +145,7 @@ def _places(index: CellIndex, tally: Tally) -> None:
     tally.add("warning", Component.ATTRIBUTES, reason, twins, "See whether cells are stored twice.")
 
 
-# --- slides and genes -------------------------------------------------------------------------------------------------
+# --- slides and genes ------------------------------------------------------------------------------------------------
 
 
 def _slides(index: CellIndex, tally: Tally) -> None:
@@ -169,7 +169,7 @@ def _slide_gaps(index: CellIndex) -> Iterator[tuple[str, str, Rows, str]]:
             yield Component.WSI_PATCH, f"slide {slide.name!r}: {slide.wsi_words}", rows, advice
 
 
-def _genes(source: Hdf5Source, tally: Tally) -> None:
+def _genes(source: Source, tally: Tally) -> None:
     try:
         genes = source.genes
     except LayoutError as error:

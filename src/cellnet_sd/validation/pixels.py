@@ -19,8 +19,7 @@ from cellnet_sd.errors import CellNetWarning
 from cellnet_sd.keys import SPATIAL
 from cellnet_sd.layout import PATCHES, POSITION_IN_WSI, Component
 from cellnet_sd.matrix import batches
-from cellnet_sd.sources.base import Raw
-from cellnet_sd.sources.hdf5 import Hdf5Source
+from cellnet_sd.sources.base import Raw, Source
 from cellnet_sd.validation.tally import Tally
 
 _WINDOWS: Final = ("cell", "tissue")
@@ -40,7 +39,7 @@ class _Patches(NamedTuple):
         return _Patches(self.rows[kept], self.pixels[kept], self.sizes[kept])
 
 
-def check_windows(source: Hdf5Source, tally: Tally) -> None:
+def check_windows(source: Source, tally: Tally) -> None:
     """Count the cell and tissue patches that are malformed, of another size, or do not show the same place."""
     frames = {level: frame for level, frame in source.index.findings.frames.items() if level in _WINDOWS}
     sound = {level: tally.sound(PATCHES[level]) for level in frames}
@@ -54,7 +53,7 @@ def check_windows(source: Hdf5Source, tally: Tally) -> None:
             _check_anchor(tally, by_level["cell"].whole(), by_level["tissue"].whole())
 
 
-def _patches(source: Hdf5Source, tally: Tally, level: str, rows: Rows) -> _Patches:
+def _patches(source: Source, tally: Tally, level: str, rows: Rows) -> _Patches:
     """Decode the patches of one batch; malformed ones are counted and left out."""
     component, problems = PATCHES[level], lenient(source)
     raws = source.fetch(component, rows)
@@ -98,7 +97,7 @@ def _check_anchor(tally: Tally, cell: _Patches, tissue: _Patches) -> None:
     tally.add("warning", Component.CELL_PATCH, reason, rows[~agrees], advice)
 
 
-# --- the whole slide --------------------------------------------------------------------------------------------------
+# --- the whole slide -------------------------------------------------------------------------------------------------
 
 
 class _SlideImage(NamedTuple):
@@ -109,7 +108,7 @@ class _SlideImage(NamedTuple):
     width: int
 
 
-def check_wsi(source: Hdf5Source, tally: Tally) -> None:
+def check_wsi(source: Source, tally: Tally) -> None:
     """Count WSI images that are malformed or not the one of their slide, and cells that lie outside of it."""
     frame = source.index.findings.frames.get("wsi")
     if frame is None:
@@ -136,7 +135,7 @@ def _another(slides: dict[int, _SlideImage], slide: int, image: _SlideImage) -> 
     return slides.setdefault(slide, image) != image
 
 
-def _check_extents(source: Hdf5Source, tally: Tally, slides: dict[int, _SlideImage]) -> None:
+def _check_extents(source: Source, tally: Tally, slides: dict[int, _SlideImage]) -> None:
     """Count the cells that lie outside the WSI image of their slide, by more than one of its pixels."""
     positions = source.index.obsm.get(SPATIAL)
     if positions is None:

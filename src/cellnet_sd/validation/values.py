@@ -16,8 +16,7 @@ from cellnet_sd.errors import LayoutError
 from cellnet_sd.keys import SPATIAL
 from cellnet_sd.layout import CCC_REACH_UM, Component
 from cellnet_sd.matrix import batches
-from cellnet_sd.sources.base import Raw, Unreadable
-from cellnet_sd.sources.hdf5 import Hdf5Source
+from cellnet_sd.sources.base import Raw, Source, Unreadable
 from cellnet_sd.validation.indexed import SKIP
 from cellnet_sd.validation.tally import Tally
 
@@ -33,10 +32,10 @@ _FARTHEST_UM: Final = 1.1 * CCC_REACH_UM
 """Links beyond this are reported: the slack that `ccc.reach` gives."""
 
 
-# --- text -------------------------------------------------------------------------------------------------------------
+# --- text ------------------------------------------------------------------------------------------------------------
 
 
-def check_text(source: Hdf5Source, tally: Tally) -> None:
+def check_text(source: Source, tally: Tally) -> None:
     """Count the attributes and captions that are not UTF-8; that they can be read at all, the index tells."""
     for component in (Component.ATTRIBUTES, Component.CAPTION):
         for batch in batches(tally.sound(component), _TEXT_BYTES, f"Checking {component}"):
@@ -46,7 +45,7 @@ def check_text(source: Hdf5Source, tally: Tally) -> None:
             tally.add("warning", component, "the text is not UTF-8", batch[odd], advice)
 
 
-# --- expression -------------------------------------------------------------------------------------------------------
+# --- expression ------------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -71,7 +70,7 @@ class _Profiles:
         self.n_rounded += int(rounded.sum())
 
 
-def check_expression(source: Hdf5Source, tally: Tally) -> None:
+def check_expression(source: Source, tally: Tally) -> None:
     """Count the profiles that are malformed, of the other kind than most, or rounded when read."""
     n_genes = source.index.findings.n_genes
     seen = _Profiles.none(len(source.index))
@@ -88,13 +87,13 @@ def check_expression(source: Hdf5Source, tally: Tally) -> None:
     tally.add("warning", Component.EXPRESSION, reason, np.flatnonzero(seen.rounded))
 
 
-def _rounded(raws: list[Raw | Unreadable | None], n_genes: int, source: Hdf5Source) -> NDArray[np.int64]:
+def _rounded(raws: list[Raw | Unreadable | None], n_genes: int, source: Source) -> NDArray[np.int64]:
     """Return for each profile how many of its values float32 cannot hold exactly."""
     counts = [expression.decode([raw], [0], n_genes, lenient(source)).n_inexact for raw in raws]
     return np.array(counts, dtype=np.int64)
 
 
-def _check_kinds(source: Hdf5Source, tally: Tally, seen: _Profiles) -> None:
+def _check_kinds(source: Source, tally: Tally, seen: _Profiles) -> None:
     """Count the profiles of the other kind than the file's (or, if that cannot be told, than most), as `read` does."""
     if source.choices.expression is not None or not (seen.whole.any() and seen.fractional.any()):
         return
@@ -106,7 +105,7 @@ def _check_kinds(source: Hdf5Source, tally: Tally, seen: _Profiles) -> None:
     tally.add("error", Component.EXPRESSION, reason, np.flatnonzero(odd), "Say which it is with expression=.")
 
 
-# --- cell-cell communication ------------------------------------------------------------------------------------------
+# --- cell-cell communication -----------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -124,7 +123,7 @@ class _Reach:
     """The first batch with links out of reach, to try other orders of the rows on."""
 
     @classmethod
-    def of(cls, source: Hdf5Source) -> "_Reach":
+    def of(cls, source: Source) -> "_Reach":
         index = source.index
         mpp = np.array([np.nan if slide.mpp is None else slide.mpp for slide in index.findings.slides])
         positions = index.obsm.get(SPATIAL)
@@ -149,7 +148,7 @@ class _Reach:
         return np.nan if self.um is None else np.linalg.norm(self.um[sender] - self.um[receiver], axis=1)
 
 
-def check_ccc(source: Hdf5Source, tally: Tally) -> None:
+def check_ccc(source: Source, tally: Tally) -> None:
     """Count the cells whose CCC is malformed, reaches too far or to another slide."""
     rows = tally.sound(Component.CCC)
     if not len(rows):
@@ -168,13 +167,13 @@ def check_ccc(source: Hdf5Source, tally: Tally) -> None:
         tally.note("warning", Component.CCC, f"its {layout.n_pairs:,} ligand-receptor pairs are not named: pair_0, …")
 
 
-def _link_bytes(source: Hdf5Source) -> int:
+def _link_bytes(source: Source) -> int:
     """Return how many bytes the CCC of one cell may take in memory."""
     shapes = [form.shape for form in source.index.forms[Component.CCC].forms if form.kind == "dataset" and form.shape]
     return max([_LINK_BYTES, *(int(np.prod(shape)) * _WIDEST_BYTES for shape in shapes)])
 
 
-def _links(source: Hdf5Source, batch: Rows, context: CCCContext, tally: Tally) -> CCCLinks | None:
+def _links(source: Source, batch: Rows, context: CCCContext, tally: Tally) -> CCCLinks | None:
     problems = lenient(source)
     try:
         links = ccc.decode(source.fetch(Component.CCC, batch), batch, source.index.findings.ccc, context, problems)
@@ -185,7 +184,7 @@ def _links(source: Hdf5Source, batch: Rows, context: CCCContext, tally: Tally) -
     return links
 
 
-def _report_reach(source: Hdf5Source, tally: Tally, seen: _Reach) -> None:
+def _report_reach(source: Source, tally: Tally, seen: _Reach) -> None:
     if not seen.odd:
         return
     advice = "See whether cell_order= is the order that CCC counts by."

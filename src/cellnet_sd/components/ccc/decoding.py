@@ -102,7 +102,7 @@ def decode(
     return _links(parts, decoded, layout, context, vocabulary)
 
 
-# --- one cell ---------------------------------------------------------------------------------------------------------
+# --- one cell --------------------------------------------------------------------------------------------------------
 
 
 def _parts_or_reason(
@@ -216,7 +216,7 @@ def _n_rows(matrix: Coordinates, codes: NDArray[np.int32], layout: CCCLayout) ->
     return len(codes)
 
 
-# --- all cells --------------------------------------------------------------------------------------------------------
+# --- all cells -------------------------------------------------------------------------------------------------------
 
 
 def _report_faults(parts: Sequence[_Part], problems: Problems) -> set[int]:

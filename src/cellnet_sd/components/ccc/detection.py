@@ -87,7 +87,7 @@ def _samples(
         yield from (_Sample(int(row), stored, matrix, n_names) for matrix in stored.matrices)
 
 
-# --- one matrix: what it may be ---------------------------------------------------------------------------------------
+# --- one matrix: what it may be --------------------------------------------------------------------------------------
 
 
 def _readings(sample: _Sample, context: CCCContext) -> set[_Reading]:
@@ -201,7 +201,7 @@ def _vector_ways(shape: tuple[int | None, int | None], first: set[Counting], sec
     return along_second or (first if shape[1] in (1, None) else set())
 
 
-# --- all matrices: which it is ----------------------------------------------------------------------------------------
+# --- all matrices: which it is ---------------------------------------------------------------------------------------
 
 
 def _elected(
@@ -262,7 +262,7 @@ def _what(sample: _Sample, context: CCCContext) -> str:
     )
 
 
-# --- the pairs --------------------------------------------------------------------------------------------------------
+# --- the pairs -------------------------------------------------------------------------------------------------------
 
 
 def n_pairs_of(matrix: Coordinates, form: Form) -> int | None:

@@ -95,7 +95,7 @@ def _member(name: str, raw: Raw) -> Coordinates:
         raise MalformedValueError(msg) from error
 
 
-# --- lists stored with the matrix -------------------------------------------------------------------------------------
+# --- lists stored with the matrix ------------------------------------------------------------------------------------
 
 
 def _is_list(name: str, member: Raw) -> bool:

@@ -1,6 +1,6 @@
 """Patches that are read when they are looked at: per row for batches of cells, per 64 cells for image stacks.
 
-Everything here holds a `Source`, which pickles as a path, and row numbers; nothing holds an open file.
+Everything here holds a `Fetches`, which pickles as a path, and row numbers; nothing holds an open file.
 """
 
 import warnings
@@ -18,7 +18,7 @@ from cellnet_sd.components.images.decode import Frame, decode
 from cellnet_sd.errors import CellNetWarning
 from cellnet_sd.layout import Component
 from cellnet_sd.problems import Problems
-from cellnet_sd.sources.base import Source
+from cellnet_sd.sources.base import Fetches
 
 if TYPE_CHECKING:
     from dask.array import Array
@@ -38,7 +38,7 @@ _CHANNEL_NAMES: Final = {1: ("grey",), 3: ("r", "g", "b"), 4: ("r", "g", "b", "a
 class _Stack:
     """The patches of some rows of a source, in that order; nothing is read until `load`."""
 
-    source: Source
+    source: Fetches
     component: Component
     rows: Rows
     names: Sequence[str]
@@ -109,7 +109,7 @@ class _PatchBackend(BackendArray):  # type: ignore[misc]  # xarray is untyped fo
         return np.asarray(patches[0] if np.ndim(at) == 0 else patches)
 
 
-def patch_array(source: Source, component: Component, rows: Rows, names: Sequence[str], frame: Frame) -> "DataArray":
+def patch_array(source: Fetches, component: Component, rows: Rows, names: Sequence[str], frame: Frame) -> "DataArray":
     """Return the patches of some cells as a lazy array, channels last.
 
     Indexing is lazy, and reading is per row: `array[rows].values` reads the patches of `rows` and no others. The array
@@ -148,7 +148,7 @@ def patch_array(source: Source, component: Component, rows: Rows, names: Sequenc
 # --- image elements --------------------------------------------------------------------------------------------------
 
 
-def stack_image(source: Source, component: Component, rows: Rows, names: Sequence[str], frame: Frame) -> "Array":
+def stack_image(source: Fetches, component: Component, rows: Rows, names: Sequence[str], frame: Frame) -> "Array":
     """Return the patches of some cells as a dask array (c, z, y, x), one z per cell, 64 cells per chunk.
 
     Each task carries the source and its own 64 rows. Cells without a patch are white, with a warning: leave their
@@ -168,7 +168,7 @@ def stack_image(source: Source, component: Component, rows: Rows, names: Sequenc
 
 
 def patch_stack_element(
-    source: Source, component: Component, rows: Rows, names: Sequence[str], frame: Frame, *, slide: str
+    source: Fetches, component: Component, rows: Rows, names: Sequence[str], frame: Frame, *, slide: str
 ) -> "DataArray":
     """Return the patches of the cells of one slide as a SpatialData Image3D element (c, z, y, x).
 
