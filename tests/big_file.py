@@ -1,7 +1,8 @@
 """A file of 10,500 tiny cells whose names sort otherwise than they count, written once per session by plain h5py."""
 
+import fcntl
 import json
-import uuid
+import os
 from pathlib import Path
 
 import h5py
@@ -41,13 +42,16 @@ def links() -> NDArray[np.int64]:
 
 def big_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the file, with its index beside it; made when first asked for."""
-    path = tmp_path_factory.getbasetemp() / "big" / "big.h5"
-    if not path.exists():
-        path.parent.mkdir()
-        partial = path.with_name(uuid.uuid4().hex)
-        _write(partial)
-        partial.rename(path)
-        cn.index(path)
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "big"
+    folder.mkdir(exist_ok=True)
+    path = folder / "big.h5"
+    with (folder / "lock").open("w") as lock:  # workers share the file
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            _write(folder / "partial")
+            (folder / "partial").rename(path)
+            cn.index(path)
     return path
 
 

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import cellnet_sd as cn
@@ -115,7 +115,11 @@ def test_a_file_truncated_after_it_was_indexed_is_an_error_of_ours(path: Path) -
         cn.read_anndata(path)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)
 @given(seed=st.integers(0, 2**32 - 1), policy=st.sampled_from(["raise", "skip"]))
 def test_flipped_bits_are_read_or_refused_but_never_worse(tmp_path: Path, seed: int, policy: str) -> None:
     sound, path = tmp_path / "plain.h5", tmp_path / "flipped.h5"

@@ -30,6 +30,8 @@ from truth_checks import (
 )
 
 Drawn = tuple[FileTruth, Spelling]
+BOUNDED = (Phase.explicit, Phase.reuse, Phase.generate)
+"""Shrinking a file takes minutes, on a failure only: add `Phase.shrink` to see the smallest one."""
 
 
 def drawn(*parts: str, examples: int = 20) -> Callable[[Any], Any]:
@@ -37,7 +39,7 @@ def drawn(*parts: str, examples: int = 20) -> Callable[[Any], Any]:
     unhurried = settings(
         max_examples=max(1, examples * settings().max_examples // 15),
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-        phases=set(Phase) - {Phase.explain},
+        phases=BOUNDED,
     )
     return lambda test: unhurried(given(file=cell_files(frozenset(parts)))(test))
 

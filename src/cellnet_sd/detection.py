@@ -112,7 +112,8 @@ def _expression(source: Source, findings: Findings) -> Findings:
     if kind is None and matrix.nnz:
         msg = (
             f"{source.path}: {Component.EXPRESSION!r} of {int(whole.sum())} of {len(whole)} sampled cells holds whole "
-            "numbers, of the others it does not: counts and log-normalised values are mixed. Say which it is with expression=."
+            "numbers, of the others it does not: counts and log-normalised values are mixed. Say which it is with "
+            "expression=."
         )
         return msgspec.structs.replace(findings, errors={**findings.errors, Component.EXPRESSION: msg})
     found = {"counts": "counts: whole numbers", "lognorm": "log-normalised: values have fractions"}
@@ -317,7 +318,7 @@ def _reach(source: Source, findings: Findings) -> Findings:
 
 
 def reach_in_words(index: CellIndex, findings: Findings, links: CCCLinks) -> tuple[str, bool]:
-    """Return in words how many links are within 200 µm, or in which order of the rows they would be; and if all is well."""
+    """Return in words how many links are within 200 µm, or in which order of the rows they would; and if all is well."""
     mpp = np.array([np.nan if slide.mpp is None else slide.mpp for slide in findings.slides])
     um = index.obsm[SPATIAL] * mpp[index.slides][:, None]
     found = ccc.reach(links, um, index.slides)

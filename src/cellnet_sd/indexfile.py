@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from cellnet_sd.cellindex import CellIndex
 from cellnet_sd.components.attributes import Spellings
-from cellnet_sd.errors import CellNetError
+from cellnet_sd.errors import CellNetError, SourceMovedError
 from cellnet_sd.findings import Findings
 from cellnet_sd.layout import Component
 from cellnet_sd.problems import Problem
@@ -28,7 +28,7 @@ from cellnet_sd.sources.facts import FormColumn, Stated, StoredForm
 
 VERSION = 1
 SUFFIX = ".cnindex"
-_METADATA = b"cellnet_sd"
+_METADATA, _DIGEST = b"cellnet_sd", b"cellnet_sd_digest"
 _NAME, _CONTAINER, _SLIDE, _WSI, _CAPTION = "name", "container", "slide", "wsi", "caption"
 _OBS, _OBSM, _FORM = "obs:", "obsm:", "form:"
 _SAMPLED = 64 * 2**10
@@ -59,6 +59,7 @@ class _Metadata(msgspec.Struct):
 
     version: int
     identity: Identity
+    n_cells: int
     findings: Findings
     spellings: Spellings
     forms: dict[Component, tuple[StoredForm, ...]]
@@ -120,13 +121,22 @@ def _write(index: CellIndex, identity: Identity, target: Path) -> None:
     table = pa.Table.from_pandas(_columns(index), preserve_index=False)
     metadata = msgspec.json.encode(_metadata(index, identity))
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), _METADATA: metadata})
+    table = table.replace_schema_metadata({**table.schema.metadata, _DIGEST: _digest(table.schema)})
     partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
     try:
-        pq.write_table(table, partial, compression="zstd")
+        pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
         partial.replace(target)
     finally:
         with contextlib.suppress(FileNotFoundError):
             partial.unlink()
+
+
+def _digest(schema: Any) -> bytes:
+    """Return a hash of all that is not pages, which Parquet has checksums for."""
+    metadata = sorted(item for item in (schema.metadata or {}).items() if item[0] != _DIGEST)
+    hashed = hashlib.blake2b(schema.remove_metadata().serialize().to_pybytes(), digest_size=16)
+    hashed.update(repr(metadata).encode())
+    return hashed.hexdigest().encode()
 
 
 def _columns(index: CellIndex) -> pd.DataFrame:
@@ -148,6 +158,7 @@ def _metadata(index: CellIndex, identity: Identity) -> _Metadata:
     return _Metadata(
         version=VERSION,
         identity=identity,
+        n_cells=len(index),
         findings=index.findings,
         spellings=index.spellings,
         forms={component: column.forms for component, column in index.forms.items()},
@@ -168,25 +179,34 @@ def _load(path: Path, candidate: Path, identity: Identity) -> CellIndex | None:
     try:
         schema = pq.read_schema(candidate)
         metadata = msgspec.json.decode((schema.metadata or {})[_METADATA], type=_Metadata)
-        if metadata.version != VERSION or metadata.identity != identity:
+        if metadata.version != VERSION or metadata.identity != identity or schema.metadata[_DIGEST] != _digest(schema):
             return None
-        frame = pq.read_table(candidate, columns=[name for name in schema.names if name != _CAPTION]).to_pandas()
-    except (pa.ArrowException, OSError, KeyError, msgspec.MsgspecError):
+        frame = _read(candidate, [name for name in schema.names if name != _CAPTION])
+    except (pa.ArrowException, OSError, KeyError, ValueError, msgspec.MsgspecError):
         return None  # damaged, or not ours: it is built anew
+    if len(frame) != metadata.n_cells:
+        return None
     return _assemble(path, candidate, frame, metadata)
+
+
+def _read(candidate: Path, columns: list[str]) -> pd.DataFrame:
+    import pyarrow.parquet as pq
+
+    frame: pd.DataFrame = pq.read_table(candidate, columns=columns, page_checksum_verification=True).to_pandas()
+    return frame
 
 
 def _assemble(path: Path, candidate: Path, frame: pd.DataFrame, metadata: _Metadata) -> CellIndex:
     def captions() -> pd.Series:
-        import pyarrow.parquet as pq
-
-        loaded: pd.DataFrame = pq.read_table(candidate, columns=[_CAPTION]).to_pandas()
-        return loaded[_CAPTION]
+        if _load(path, candidate, metadata.identity) is None:
+            msg = f"{candidate}, the index of {path}, is gone, damaged or of another state of it. Open the file again."
+            raise SourceMovedError(msg)
+        return _read(candidate, [_CAPTION])[_CAPTION].rename(None)
 
     obs = {name.removeprefix(_OBS): frame[name] for name in map(str, frame) if name.startswith(_OBS)}
     return CellIndex(
         path=path,
-        names=frame[_NAME],
+        names=frame[_NAME].rename(None),
         containers=pd.Categorical(frame[_CONTAINER]),
         slides=frame[_SLIDE].to_numpy(),
         obs=pd.DataFrame(obs, index=frame.index),

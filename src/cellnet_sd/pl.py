@@ -107,8 +107,8 @@ def composition(
     label
         Column of `obs` that the bars are divided by.
     others
-        Further columns of `obs` to count, a panel each. By default the attributes of Cell-NET that are labels. Those with
-        one value throughout are written in a line instead.
+        Further columns of `obs` to count, a panel each; by default the attributes of Cell-NET that are labels. Those
+        with one value throughout are written in a line instead.
     table
         Name of the table of a SpatialData.
 

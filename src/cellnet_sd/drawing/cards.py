@@ -121,7 +121,7 @@ class _Placer:
         from matplotlib.patches import Rectangle
 
         corner, size = self._share(self.left, self.bottom), self._share(self.width, self.height)
-        look = {"facecolor": "white", "edgecolor": "#d9d9d9", "linewidth": 0.8, "zorder": -1}
+        look: dict[str, Any] = {"facecolor": "white", "edgecolor": "#d9d9d9", "linewidth": 0.8, "zorder": -1}
         self.figure.add_artist(Rectangle(corner, *size, transform=self.figure.transFigure, **look))
 
 
@@ -177,7 +177,7 @@ def _draw_tissue(ax: "Axes", card: Card, image: NDArray[Any] | None) -> str:
     box = cell_box(card.images.get("cell"), image)
     if box is not None:
         left, top, side_x, side_y = box
-        look = {"fill": False, "edgecolor": "black", "linewidth": 0.9, "linestyle": (0, (4, 2))}
+        look: dict[str, Any] = {"fill": False, "edgecolor": "black", "linewidth": 0.9, "linestyle": (0, (4, 2))}
         ax.add_patch(Rectangle((left - 0.5, top - 0.5), side_x, side_y, **look))
     _scale_bar(ax, width, height, px_per_um)
     return f"tissue patch, {TISSUE_WINDOW_UM:.0f} µm"
@@ -208,7 +208,7 @@ def _scale_bar(ax: "Axes", width: int, height: int, px_per_um: float) -> None:
 def _draw_wsi(ax: "Axes", card: Card, image: NDArray[Any] | None) -> str:
     _show(ax, image)
     if image is not None and np.isfinite(card.in_wsi).all():
-        look = {"markersize": 8, "markerfacecolor": "none", "clip_on": False}
+        look: dict[str, Any] = {"markersize": 8, "markerfacecolor": "none", "clip_on": False}
         ax.plot(*card.in_wsi, "o", markeredgecolor="white", markeredgewidth=3.2, **look)
         ax.plot(*card.in_wsi, "o", markeredgecolor=ACCENT, markeredgewidth=1.6, **look)
     return wrapped(card.slide, PANEL, 7.5, 1)
@@ -232,5 +232,5 @@ def _draw_genes(ax: "Axes", genes: list[tuple[str, float]]) -> None:
     ax.tick_params(axis="y", length=0, pad=3)
     ax.set_xticks([])
     ax.spines[["bottom", "top", "right"]].set_visible(False)
-    for place, value in zip(places, values, strict=True):
+    for place, value in enumerate(values):
         ax.text(value, place, f" {value:.3g}", va="center", fontsize=7, color=FADED)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from cellnet_sd.drawing.style import BAR, FADED, N_COLOURS, UNKNOWN_COLOUR, colours_of, new_figure, style, wrapped
+from cellnet_sd.drawing.style import BAR, FADED, N_COLOURS, colours_of, new_figure, style, wrapped
 from cellnet_sd.drawing.subject import subject
 from cellnet_sd.errors import SelectionError
 from cellnet_sd.layout import LABELS
@@ -72,14 +72,15 @@ def _crossed(obs: "pd.DataFrame", by: str, label: str) -> "pd.DataFrame":
     labels = obs[label].astype("str").fillna("missing")
     values = _lumped(labels, kept).rename(label)
     slides = obs[by].astype("str").fillna("missing")
-    many = _counts(slides, _BARS_SHOWN)
-    left_out = next((name for name in many.index if name not in set(slides)), None)
-    table = pd.crosstab(slides.where(slides.isin(many.index), left_out), values)
-    order = sorted(
-        many.index,
-        key=lambda name: (name == left_out, list(dict.fromkeys(slides)).index(name) if name != left_out else 0),
-    )
-    return table.loc[order, list(kept.index)]
+    bars = _lumped(slides, _counts(slides, _BARS_SHOWN))
+    # the bars in the order of the file, those taken together last
+    order = dict.fromkeys([*slides[bars == slides], *bars])
+    return pd.crosstab(bars, values).loc[list(order), list(kept.index)]
+
+
+def _lumped(values: "pd.Series", counts: "pd.Series") -> "pd.Series":
+    """Return values, those that `counts` takes together by its name for them."""
+    return values.where(values.isin(counts.index), counts.index[-1])
 
 
 def _constants(counts: dict[str, "pd.Series"]) -> str:
@@ -135,7 +136,7 @@ def _plain(ax: "Axes", count: "pd.Series", name: str) -> None:
     ax.set_title(_plainly(name), loc="left")
 
 
-def _plainly(column: str) -> str:
+def _plainly(column: object) -> str:
     return str(column).replace("_", " ")
 
 

@@ -51,7 +51,7 @@ def draw_gallery(
 ) -> "Figure":
     """Draw the cards of some cells; see `cellnet_sd.pl.gallery`."""
     of = subject(obj, source=source, table=table)
-    labels = of.obs[contents.label] if contents.label in of.obs else None
+    labels = of.obs.get(contents.label)
     rows = diverse_rows(labels, len(of.obs), n, seed) if cells is None else of.rows(cells)
     if not len(rows):
         msg = "There is no cell to draw."

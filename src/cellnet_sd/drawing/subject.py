@@ -61,7 +61,7 @@ class Subject:
         asked = np.asarray([cells] if isinstance(cells, str) else cells)
         if asked.dtype == bool:
             return np.flatnonzero(asked).astype(np.int64)
-        numbers = asked.astype(np.int64) if asked.dtype.kind in "iu" else self.obs.index.get_indexer(asked)
+        numbers = asked.astype(np.int64) if asked.dtype.kind in "iu" else self.obs.index.get_indexer(asked.tolist())
         outside = (numbers < 0) | (numbers >= len(self.obs))
         if outside.any():
             msg = f"cells={asked[outside][0]!r} is not among the {len(self.obs):,} cells."

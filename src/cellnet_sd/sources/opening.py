@@ -90,4 +90,4 @@ def reopen(path: Path, choices: Choices, identity: Identity) -> Hdf5Source:
         If the file is gone, or has changed.
     """
     check_unmoved(path, identity)
-    return open_source(path, choices)
+    return open_source(path, choices, index=False)  # whether to keep an index was settled when it was first opened
