@@ -33,8 +33,8 @@ _PAIRS = (
 class CccTruth:
     """What must be read: links per pair (`P, n, n`), or scores per cell (`n, P`), and the names of the pairs."""
 
-    links: NDArray[np.float32] | None = None
-    scores: NDArray[np.float32] | None = None
+    links: NDArray[np.float32] | None = field(default=None, repr=False)
+    scores: NDArray[np.float32] | None = field(default=None, repr=False)
     pairs: list[str] | None = None
     present: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
 

@@ -35,7 +35,7 @@ EVERYTHING = frozenset({"expression", "genes", "attributes", "captions", "images
 SLIDE_KEYS = ("slide", "slide_id", "slide_name", "sample", "sample_id", "section", "section_id", "wsi_id")
 
 
-@dataclass
+@dataclass(repr=False)
 class CellTruth:
     """One cell as it must be read; None or NaN is what the file does not hold."""
 
@@ -48,8 +48,13 @@ class CellTruth:
     position_in_tissue: tuple[float, float] = NAN2
     diameter: float = math.nan
     caption: str | None = None
-    patches: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
-    stored_patches: dict[str, NDArray[Any]] = field(default_factory=dict)
+    patches: dict[str, NDArray[np.uint8]] = field(default_factory=dict, repr=False)
+    stored_patches: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False)
+
+    def __repr__(self) -> str:
+        """Return what tells a failure: hypothesis refuses to print whole files."""
+        shapes = {level: pixels.shape for level, pixels in self.patches.items()}
+        return f"<{self.path!r} slide={self.slide} {self.attributes} caption={self.caption!r} {shapes}>"[:600]
 
     @property
     def path(self) -> str:

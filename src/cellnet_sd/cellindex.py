@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from cellnet_sd import keys
 from cellnet_sd.components import attributes
 from cellnet_sd.components.attributes import Spellings
-from cellnet_sd.findings import Choices, Findings, SlideFinding
-from cellnet_sd.layout import Component
+from cellnet_sd.findings import Findings, SlideFinding
+from cellnet_sd.layout import SLIDE_NAMES_KEY, Component
 from cellnet_sd.problems import Problem
 from cellnet_sd.rows import CellOrder, row_order
 from cellnet_sd.slides import Evidence, assign_slides
@@ -129,15 +129,9 @@ class CellIndex:
         return frame
 
 
-def from_facts(path: Path, facts: Facts, choices: Choices) -> CellIndex:
-    """Return the index of a scanned file, with its rows ordered and its slides told apart; samples not yet looked at.
-
-    Raises
-    ------
-    LayoutError
-        If `choices` ask for an order or a slide attribute that the file lacks.
-    """
-    rows, order = row_order(path, facts.names, facts.containers, facts.stated, choices.cell_order)
+def from_facts(path: Path, facts: Facts) -> CellIndex:
+    """Return the index of a scanned file, its rows ordered and its slides told apart; samples not yet looked at."""
+    rows, order = row_order(path, facts.names, facts.containers, facts.stated)
     table = attributes.decode([facts.documents[row] for row in rows])
     names = pd.Series([facts.names[row] for row in rows], dtype="str")
     containers = pd.Categorical(facts.containers, categories=list(dict.fromkeys(facts.containers))).take(rows)
@@ -159,10 +153,10 @@ def from_facts(path: Path, facts: Facts, choices: Choices) -> CellIndex:
         defects=tuple(sorted([*defects, *table.problems])),
         unknown=dict(facts.unknown),
         gene_names=facts.gene_names,
-        findings=Findings(order=order, notes=tuple(_notes(facts))),
+        findings=Findings(order=order, scan_notes=tuple(_notes(facts))),
         load_captions=lambda: captions,
     )
-    return with_slides(index, choices.slide_key)
+    return with_slides(index)
 
 
 def _notes(facts: Facts) -> Iterator[str]:
@@ -170,16 +164,25 @@ def _notes(facts: Facts) -> Iterator[str]:
         yield f"{facts.n_latin1:,} captions or attributes are not UTF-8 and were read as latin-1"
 
 
-def with_slides(index: CellIndex, slide_key: str | None) -> CellIndex:
-    """Return `index` with its slides told apart anew."""
-    evidence = Evidence(index.path, index.obs, index.spellings, index.containers, index.wsi)
+def with_slides(index: CellIndex, slide_key: str | None = None) -> CellIndex:
+    """Return `index` with its slides told apart anew; what was found on samples is forgotten.
+
+    Raises
+    ------
+    LayoutError
+        If `slide_key` names nothing in the file.
+    """
+    stated = index.stated[""].values.get(SLIDE_NAMES_KEY)
+    evidence = Evidence(index.path, index.obs, index.spellings, index.containers, index.wsi, stated)
     slides = assign_slides(evidence, slide_key)
     counts = np.bincount(slides.codes, minlength=len(slides.names))
     found = tuple(
         SlideFinding(name=name, original=original, n_cells=int(count))
         for name, original, count in zip(slides.names, slides.originals, counts, strict=True)
     )
-    findings = msgspec.structs.replace(index.findings, slides_by=slides.words, slides=found)
+    old = index.findings
+    notes = (f"slides were told apart by {slides.words}",) if slides.split else ()
+    findings = Findings(order=old.order, scan_notes=old.scan_notes, slides_by=slides.words, slides=found, notes=notes)
     return replace(index, slides=slides.codes, findings=findings)
 
 

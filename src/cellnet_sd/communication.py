@@ -1,5 +1,6 @@
 """`obsp`: cell-cell communication among the cells that are read."""
 
+import math
 from typing import TYPE_CHECKING
 
 from cellnet_sd.cellindex import Rows
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-_BYTES_PER_CELL = 2**14
+_SPARSE_BYTES = 2**14
+"""What CCC of a cell is taken to need where its form does not tell."""
+_FLOAT_BYTES = 8
 
 
 def read_links(source: Source, rows: Rows, problems: Problems) -> CCCLinks | None:
@@ -25,14 +28,20 @@ def read_links(source: Source, rows: Rows, problems: Problems) -> CCCLinks | Non
     Malformed cells are reported to `problems` and have no links.
     """
     layout = source.index.findings.ccc
-    if layout is None or not len(rows):
+    if not source.index.has(Component.CCC, rows).any():
         return None
     context = ccc_context(source)
     decoded = [
         ccc.decode(source.fetch(Component.CCC, batch), batch, layout, context, problems)
-        for batch in batches(rows, _BYTES_PER_CELL, "Reading CCC")
+        for batch in batches(rows, _bytes_per_cell(source), "Reading CCC")
     ]
     return ccc.concat(decoded)
+
+
+def _bytes_per_cell(source: Source) -> int:
+    forms = source.index.forms[Component.CCC].forms
+    dense = (math.prod(form.shape) * _FLOAT_BYTES for form in forms if form.kind == "dataset" and form.shape)
+    return max(_SPARSE_BYTES, *dense, 0)
 
 
 def annotate(

@@ -4,6 +4,7 @@ Every finding is put in words, for `info` and for the provenance of what is read
 error, which only reading that component raises.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, get_args
@@ -16,8 +17,8 @@ from cellnet_sd import placement
 from cellnet_sd.cellindex import CellIndex
 from cellnet_sd.components import ccc, expression, images
 from cellnet_sd.components.ccc import CCCContext, CCCLayoutName, CCCLinks
-from cellnet_sd.errors import LayoutError
-from cellnet_sd.findings import Choices, Findings, SlideFinding
+from cellnet_sd.errors import CellNetWarning, LayoutError
+from cellnet_sd.findings import Findings, SlideFinding
 from cellnet_sd.keys import SPATIAL
 from cellnet_sd.layout import CCC_LAYOUT_KEY, CCC_REACH_UM, MPP_KEYS, PAIR_KEYS, PATCHES, WSI_SCALE_KEYS, Component
 from cellnet_sd.problems import Problems
@@ -30,6 +31,7 @@ SAMPLE = 64
 """Cells that are looked at for each finding."""
 _FORMS_SAMPLED = 64
 _PAIRS_SAMPLED = 24
+_BY_CALLER = "as the caller says"
 _WITHIN = 0.9
 
 
@@ -39,42 +41,18 @@ def detect(source: Source) -> CellIndex:
     Parameters
     ----------
     source
-        A source whose index has its rows in order and its slides told apart.
+        A source whose index has its rows in order and its slides told apart. What the caller chose is taken as it is.
     """
-    index = source.index
-    findings = index.findings
-    findings = _expression(source, findings)
-    findings = _frames(source, findings)
-    findings = _anchor(source, findings)
-    findings = _slides(source, findings)
-    findings = _ccc(source, findings)
-    findings = _reach(source, findings)
-    return replace(index, findings=findings)
-
-
-def apply_choices(index: CellIndex, choices: Choices) -> CellIndex:
-    """Return `index` with what the caller chose in place of what was found; order and slides are settled before."""
-    findings = index.findings
-    slides = tuple(_chosen_slide(slide, choices) for slide in findings.slides)
-    errors = dict(findings.errors)
-    if choices.expression is not None:
-        errors.pop(Component.EXPRESSION, None)
-    findings = msgspec.structs.replace(
-        findings,
-        slides=slides,
-        errors=errors,
-        expression=choices.expression or findings.expression,
-        expression_words="as the caller says" if choices.expression else findings.expression_words,
-    )
-    return replace(index, findings=findings)
-
-
-def _chosen_slide(slide: SlideFinding, choices: Choices) -> SlideFinding:
-    if choices.mpp is not None:
-        slide = msgspec.structs.replace(slide, mpp=choices.mpp, mpp_words="as the caller says")
-    if choices.wsi_scale is not None:
-        slide = msgspec.structs.replace(slide, wsi_scale=choices.wsi_scale, wsi_words="scale as the caller says")
-    return slide
+    findings = source.index.findings
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", CellNetWarning)
+        for step in (_expression, _frames, _anchor, _slides, _ccc, _reach):
+            findings = step(source, findings)
+    said = tuple(str(warning.message) for warning in caught if issubclass(warning.category, CellNetWarning))
+    for warning in caught:
+        if not issubclass(warning.category, CellNetWarning):
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return replace(source.index, findings=msgspec.structs.replace(findings, notes=(*findings.notes, *said)))
 
 
 def sample_rows(index: CellIndex, component: Component, size: int = SAMPLE, among: Rows | None = None) -> Rows:
@@ -103,19 +81,26 @@ def _expression(source: Source, findings: Findings) -> Findings:
     findings = msgspec.structs.replace(findings, n_genes=n_genes)
     rows = sample_rows(index, Component.EXPRESSION)
     if not len(rows):
-        return findings
+        return msgspec.structs.replace(findings, expression=source.choices.expression)
     problems = lenient(source)
     matrix = expression.decode(source.fetch(Component.EXPRESSION, rows), rows, n_genes, problems).matrix
     matrix = matrix[~np.isin(rows, problems.rows)]
     kind, whole = expression.kind_of(matrix)
     findings = msgspec.structs.replace(findings, nnz_per_cell=matrix.nnz / max(1, matrix.shape[0]))
+    if source.choices.expression is not None:
+        return msgspec.structs.replace(
+            findings,
+            expression=source.choices.expression,
+            expression_words=f"{source.choices.expression}, {_BY_CALLER}",
+        )
     if kind is None and matrix.nnz:
         msg = (
             f"{source.path}: {Component.EXPRESSION!r} of {int(whole.sum())} of {len(whole)} sampled cells holds whole "
             "numbers, of the others it does not: counts and log-normalised values are mixed. Say which it is with "
             "expression=."
         )
-        return msgspec.structs.replace(findings, errors={**findings.errors, Component.EXPRESSION: msg})
+        errors = {**findings.errors, Component.EXPRESSION: msg}
+        return msgspec.structs.replace(findings, errors=errors, expression_words="counts and logarithms mixed")
     found = {"counts": "counts: whole numbers", "lognorm": "log-normalised: values have fractions"}
     if kind == "lognorm" and matrix.nnz and matrix.data.min() < 0:
         found["lognorm"] += ", some negative: perhaps scaled"
@@ -206,6 +191,8 @@ def _parents(container: str) -> list[str]:
 
 
 def _slide_mpp(source: Source, findings: Findings, slide: SlideFinding, rows: Rows) -> SlideFinding:
+    if source.choices.mpp is not None:
+        return msgspec.structs.replace(slide, mpp=source.choices.mpp, mpp_words=_BY_CALLER)
     if (stated := _stated_number(source.index, MPP_KEYS, rows)) is not None:
         return msgspec.structs.replace(slide, mpp=stated[0], mpp_words=stated[1])
     positions = source.index.obsm.get(SPATIAL)
@@ -228,6 +215,8 @@ def _slide_wsi(source: Source, findings: Findings, slide: SlideFinding, rows: Ro
     if not len(shown) or "wsi" not in findings.frames:
         return slide
     slide = msgspec.structs.replace(slide, wsi_row=int(shown[0]))
+    if source.choices.wsi_scale is not None:
+        return msgspec.structs.replace(slide, wsi_scale=source.choices.wsi_scale, wsi_words=_BY_CALLER)
     if (stated := _stated_number(index, WSI_SCALE_KEYS, rows)) is not None:
         return msgspec.structs.replace(slide, wsi_scale=stated[0], wsi_words=stated[1])
     positions = index.obsm.get(SPATIAL)
@@ -318,7 +307,7 @@ def _reach(source: Source, findings: Findings) -> Findings:
 
 
 def reach_in_words(index: CellIndex, findings: Findings, links: CCCLinks) -> tuple[str, bool]:
-    """Return in words how many links are within 200 µm, or in which order of the rows they would; and if all is well."""
+    """Return in words how many links are within 200 µm, or in which order of rows they would; and if all is well."""
     mpp = np.array([np.nan if slide.mpp is None else slide.mpp for slide in findings.slides])
     um = index.obsm[SPATIAL] * mpp[index.slides][:, None]
     found = ccc.reach(links, um, index.slides)

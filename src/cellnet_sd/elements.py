@@ -148,12 +148,7 @@ def half_spacing(centres: NDArray[np.float64]) -> float:
 def _annotating(adata: "AnnData") -> "AnnData":
     from spatialdata.models import TableModel
 
-    return TableModel.parse(
-        adata,
-        region=adata.obs[keys.REGION_KEY].cat.categories.tolist(),
-        region_key=keys.REGION_KEY,
-        instance_key=keys.INSTANCE_KEY,
-    )
+    return TableModel.parse(adata)
 
 
 def _quiet_about_regions() -> Any:

@@ -1,6 +1,8 @@
 """What was found out about a file by looking at samples of it, and what the caller chose instead. Plain data."""
 
+import math
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 
@@ -21,6 +23,17 @@ class Choices(msgspec.Struct, frozen=True):
     mpp: float | None = None
     wsi_scale: float | None = None
     ccc_layout: CCCLayoutName | None = None
+
+    def __post_init__(self) -> None:
+        words = (("expression", ExpressionKind), ("cell_order", CellOrder), ("ccc_layout", CCCLayoutName))
+        for name, known in words:
+            if (value := getattr(self, name)) is not None and value not in get_args(known):
+                msg = f"{name}={value!r} is not one of {', '.join(map(repr, get_args(known)))}."
+                raise ValueError(msg)
+        for name in ("mpp", "wsi_scale"):
+            if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
+                msg = f"{name}={value!r} is not a positive number."
+                raise ValueError(msg)
 
 
 class SlideFinding(msgspec.Struct, frozen=True):
@@ -57,5 +70,7 @@ class Findings(msgspec.Struct, frozen=True):
     reach_words: str = "not checked"
     errors: dict[Component, str] = {}
     """Components that cannot be told for sure: reading them raises a `LayoutError` with this message."""
+    scan_notes: tuple[str, ...] = ()
+    """What the user should know of the scan, in full sentences."""
     notes: tuple[str, ...] = ()
     """What the user should know, in full sentences."""

@@ -9,6 +9,7 @@ import errno
 import hashlib
 import os
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +77,8 @@ def index_paths(path: Path) -> tuple[Path, Path]:
     return beside, settings.cache_dir / f"{path.name}-{where}{SUFFIX}"
 
 
-def load(path: Path) -> CellIndex | None:
+def load(path: Path, identity: Identity) -> CellIndex | None:
     """Return the saved index of the file at `path`; `None` if there is none, or it is of another state or version."""
-    identity = Identity.of(path)
     for candidate in index_paths(path):
         if candidate.is_file() and (index := _load(path, candidate, identity)) is not None:
             return index
@@ -134,9 +134,7 @@ def _write(index: CellIndex, identity: Identity, target: Path) -> None:
 def _digest(schema: Any) -> bytes:
     """Return a hash of all that is not pages, which Parquet has checksums for."""
     metadata = sorted(item for item in (schema.metadata or {}).items() if item[0] != _DIGEST)
-    hashed = hashlib.blake2b(schema.remove_metadata().serialize().to_pybytes(), digest_size=16)
-    hashed.update(repr(metadata).encode())
-    return hashed.hexdigest().encode()
+    return hashlib.blake2b(repr((schema.names, metadata)).encode(), digest_size=16).hexdigest().encode()
 
 
 def _columns(index: CellIndex) -> pd.DataFrame:
@@ -173,6 +171,12 @@ def _metadata(index: CellIndex, identity: Identity) -> _Metadata:
 
 
 def _load(path: Path, candidate: Path, identity: Identity) -> CellIndex | None:
+    found = _read(candidate, identity, lambda name: name != _CAPTION)
+    return None if found is None else _assemble(path, candidate, *found)
+
+
+def _read(candidate: Path, identity: Identity, wanted: Callable[[str], bool]) -> tuple[pd.DataFrame, _Metadata] | None:
+    """Return the wanted columns of an index; `None` if it is gone, damaged, not ours, or of another state."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -181,29 +185,22 @@ def _load(path: Path, candidate: Path, identity: Identity) -> CellIndex | None:
         metadata = msgspec.json.decode((schema.metadata or {})[_METADATA], type=_Metadata)
         if metadata.version != VERSION or metadata.identity != identity or schema.metadata[_DIGEST] != _digest(schema):
             return None
-        frame = _read(candidate, [name for name in schema.names if name != _CAPTION])
+        columns = list(filter(wanted, schema.names))
+        frame = pq.read_table(candidate, columns=columns, page_checksum_verification=True).to_pandas()
     except (pa.ArrowException, OSError, KeyError, ValueError, msgspec.MsgspecError):
-        return None  # damaged, or not ours: it is built anew
-    if len(frame) != metadata.n_cells:
         return None
-    return _assemble(path, candidate, frame, metadata)
-
-
-def _read(candidate: Path, columns: list[str]) -> pd.DataFrame:
-    import pyarrow.parquet as pq
-
-    frame: pd.DataFrame = pq.read_table(candidate, columns=columns, page_checksum_verification=True).to_pandas()
-    return frame
+    return (frame, metadata) if len(frame) == metadata.n_cells else None
 
 
 def _assemble(path: Path, candidate: Path, frame: pd.DataFrame, metadata: _Metadata) -> CellIndex:
     def captions() -> pd.Series:
-        if _load(path, candidate, metadata.identity) is None:
+        found = _read(candidate, metadata.identity, lambda name: name == _CAPTION)
+        if found is None:
             msg = f"{candidate}, the index of {path}, is gone, damaged or of another state of it. Open the file again."
             raise SourceMovedError(msg)
-        return _read(candidate, [_CAPTION])[_CAPTION].rename(None)
+        return found[0][_CAPTION].rename(None)
 
-    obs = {name.removeprefix(_OBS): frame[name] for name in map(str, frame) if name.startswith(_OBS)}
+    obs = {name.removeprefix(_OBS): _labels(frame[name]) for name in map(str, frame) if name.startswith(_OBS)}
     return CellIndex(
         path=path,
         names=frame[_NAME].rename(None),
@@ -221,6 +218,13 @@ def _assemble(path: Path, candidate: Path, frame: pd.DataFrame, metadata: _Metad
         findings=metadata.findings,
         load_captions=captions,
     )
+
+
+def _labels(column: pd.Series) -> pd.Series:
+    """Return a column as it was saved: Arrow forgets that no labels at all are text."""
+    if isinstance(column.dtype, pd.CategoricalDtype) and not len(column.cat.categories):
+        return column.cat.set_categories(pd.Index([], dtype="str"))
+    return column
 
 
 def _positions(frame: pd.DataFrame) -> dict[str, NDArray[np.float64]]:

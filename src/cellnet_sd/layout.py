@@ -83,6 +83,9 @@ FEATURE_TYPE_KEY: Final = "feature_types"
 ORDER_KEYS: Final = ("cell_order", "cell_names", "cell_ids", "obs_names", "barcodes")
 """Root or container datasets that list the cells in the order that CCC counts them."""
 
+SLIDE_NAMES_KEY: Final = "slide_names"
+"""Root dataset that names the slides, in the order their first cells come: as `write` leaves it."""
+
 MPP_KEYS: Final = ("mpp", "um_per_px", "um_per_pixel", "microns_per_pixel", "pixel_size_um")
 """Attributes of the root or of a container that give micrometres per pixel of the slide."""
 

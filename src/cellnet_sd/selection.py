@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cellnet_sd.cellindex import CellIndex, Rows
 from cellnet_sd.errors import SelectionError
 
-Cells = Sequence[str] | Sequence[int] | NDArray[Any] | pd.Index
+type Cells = Sequence[str] | Sequence[int] | NDArray[Any] | pd.Index
 _SHOWN = 5
 
 

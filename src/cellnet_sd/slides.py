@@ -1,7 +1,7 @@
 """Which slide each cell was cut from."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +31,15 @@ class Slides:
         The names before they were made legal.
     words
         By what the cells were told apart.
+    split
+        Whether WSI images split what something else merged.
     """
 
     codes: NDArray[np.int32]
     names: tuple[str, ...]
     originals: tuple[str, ...]
     words: str
+    split: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ class Evidence:
         The group each cell lies in.
     wsi
         A number per distinct WSI image, -1 where a cell has none.
+    stated
+        Names of the slides that the file states, in the order their first cells come.
     """
 
     path: Path
@@ -72,6 +77,7 @@ class Evidence:
     spellings: Spellings
     containers: pd.Categorical
     wsi: NDArray[np.int32]
+    stated: Sequence[str] | None = None
 
     def signals(self) -> Iterator[_Signal]:
         """Yield what may tell slides apart, by precedence."""
@@ -119,14 +125,16 @@ def assign_slides(evidence: Evidence, slide_key: str | None = None) -> Slides:
     """
     stem = evidence.path.stem
     if slide_key is not None:
-        return _named(_chosen(evidence, slide_key), stem)
+        return _named(_chosen(evidence, slide_key), evidence)
     signals = list(evidence.signals())
     several = [signal for signal in signals if signal.n_values > 1]
     if not several and evidence.wsi_image().n_values > 1:
-        return _named(evidence.wsi_image(), stem)
+        return _named(evidence.wsi_image(), evidence)
     single = [signal for signal in signals if signal.n_values == 1]
     nothing = _Signal("nothing: one slide", pd.Categorical([stem] * len(evidence.obs), categories=[stem]))
-    return _named(_split(next(iter(several or single), nothing), evidence.wsi, stem), stem)
+    signal = next(iter(several or single), nothing)
+    parted = _split(signal, evidence.wsi, stem)
+    return replace(_named(parted, evidence), split=parted is not signal)
 
 
 def _chosen(evidence: Evidence, slide_key: str) -> _Signal:
@@ -161,15 +169,17 @@ def _split(signal: _Signal, wsi: NDArray[np.int32], stem: str) -> _Signal:
     return _Signal(words, pd.Categorical(labels, categories=list(dict.fromkeys(labels))))
 
 
-def _named(signal: _Signal, stem: str) -> Slides:
+def _named(signal: _Signal, evidence: Evidence) -> Slides:
     """Give every slide a legal name; cells that the signal says nothing of are on a slide named after the file."""
     codes = np.array(signal.labels.codes, dtype=np.int32)
     originals = [str(category) for category in signal.labels.categories]
     if (codes < 0).any():
         codes[codes < 0] = len(originals)
-        originals.append(stem)
+        originals.append(evidence.path.stem)
     order, used = pd.factorize(codes)
     kept = [originals[code] for code in used]
+    if evidence.stated is not None and len(set(evidence.stated)) == len(kept):
+        kept = list(evidence.stated)
     return Slides(order.astype(np.int32), tuple(legal_names(kept)), tuple(kept), signal.words)
 
 

@@ -160,6 +160,11 @@ class TableBuilder:
         adata = AnnData(X=matrix, obs=self._obs(), var=var if matrix is not None else None, obsm=obsm)
         if matrix is not None and self.index.findings.expression == "lognorm":
             adata.uns["log1p"] = {"base": None}
+        adata.uns["spatialdata_attrs"] = {
+            "region": adata.obs[keys.REGION_KEY].cat.categories.tolist(),
+            "region_key": keys.REGION_KEY,
+            "instance_key": keys.INSTANCE_KEY,
+        }
         return adata
 
     def _obs(self) -> pd.DataFrame:
@@ -203,7 +208,7 @@ class TableBuilder:
         cells = {str(row): str(name) for row, name in zip(self.rows, adata.obs_names, strict=True)}
         spellings = self.index.spellings.for_cells(cells)
         self.notes.take(*described(self.index))
-        self.notes.warn_of(*self.index.findings.notes)
+        self.notes.warn_of(*self.index.findings.scan_notes, *self.index.findings.notes)
         adata.uns[keys.PROVENANCE] = {
             "source": json.dumps([str(self.source.path)]),
             "taken": json.dumps(self.notes.all, ensure_ascii=False),

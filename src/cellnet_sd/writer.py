@@ -80,6 +80,8 @@ def write(
         gene_ids=record.var_column(keys.GENE_IDS),
         feature_types=record.var_column(keys.FEATURE_TYPES),
         pair_names=None if encoded is None else encoded.pairs,
+        slide_names=record.slide_names,
+        cell_order=record.cell_order,
         wsi_images=record.wsi_images,
         root_attrs=record.root_attrs | ({} if encoded is None else {CCC_LAYOUT_KEY: encoded.layout}),
         container_attrs=record.container_attrs,
@@ -143,6 +145,27 @@ class _Object:
         else:
             group_of = {name: name if len(names) > 1 else "" for name in names}
         return np.array([group_of[slide] for slide in self.slides], dtype=object)
+
+    @property
+    def slide_names(self) -> list[str] | None:
+        """Names of the slides as the file had them, in the order their first cells come."""
+        if keys.SLIDE not in self.adata.obs:
+            return None
+        original = provenance(self.adata, "slides")
+        return [str(original.get(slide, slide)) for slide in dict.fromkeys(self.slides)]
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Name of the group of each cell."""
+        return [str(name).rsplit("/", 1)[-1] for name in self.adata.obs_names]
+
+    @property
+    def cell_order(self) -> list[str] | None:
+        """Paths of all cells in row order, if cells of several containers take turns; `None` if they do not."""
+        runs = 1 + int((self.containers[1:] != self.containers[:-1]).sum())
+        if runs <= len(set(self.containers)):
+            return None
+        return [f"{group}/{name}".lstrip("/") for group, name in zip(self.containers, self.names, strict=True)]
 
     @cached_property
     def root_attrs(self) -> dict[str, Any]:
@@ -262,7 +285,7 @@ class _Object:
         """Return the cells at `rows` as records."""
         wsi = self.has_wsi[rows]
         return Records(
-            names=[str(self.adata.obs_names[row]).rsplit("/", 1)[-1] for row in rows],
+            names=[self.names[row] for row in rows],
             containers=self.containers[rows].tolist(),
             expression=self._profiles(rows),
             attributes=[self.documents[row] for row in rows],

@@ -44,7 +44,8 @@ class Label(msgspec.Struct, tag="label", frozen=True):
     def column(self, values: Values, present: NDArray[np.bool_]) -> pd.Series:
         """Return a categorical with text categories, in order of the alphabet."""
         texts = [value if isinstance(value, str) else to_json(value) for value in values]
-        return pd.Series(pd.Categorical(_spread(texts, present, None)))
+        categories = pd.Index(sorted(set(texts)), dtype="str")  # text even where there are none
+        return pd.Series(pd.Categorical(_spread(texts, present, None), categories=categories))
 
     def values(self, column: Iterable[Any]) -> list[Any]:
         """Return the values that the categories stand for."""

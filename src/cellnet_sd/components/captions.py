@@ -9,15 +9,8 @@ import pandas as pd
 
 
 def column(captions: Sequence[str | None] | pd.Series, index: pd.Index) -> pd.Series:
-    """Return captions as a column of `obs`: strings, missing where a cell has none.
-
-    AnnData makes text that repeats categorical when it writes; so it is categorical from the start, and what is read
-    back is equal.
-    """
-    text = pd.Series(captions, dtype="str")
-    present = text.dropna()
-    series = text if present.nunique() == len(present) else text.astype("category")
-    return series.set_axis(index)
+    """Return captions as a column of `obs`: strings, missing where a cell has none."""
+    return pd.Series(captions, dtype="str").set_axis(index)
 
 
 def encode(column: pd.Series) -> list[str | None]:

@@ -101,7 +101,9 @@ def umap_figure(adata: "AnnData", colour_by: Sequence[str]) -> "Figure":
         width, height = len(colour_by) * _SIDE, _SIDE + _LEGEND
         figure = new_figure(width, height)
         room = {"left": 0.02, "right": 0.98, "top": 1 - 0.35 / height, "bottom": _LEGEND / height}
-        for ax, key in zip(figure.subplots(1, len(colour_by), squeeze=False, gridspec_kw=room)[0], colour_by, strict=True):
+        for ax, key in zip(
+            figure.subplots(1, len(colour_by), squeeze=False, gridspec_kw=room)[0], colour_by, strict=True
+        ):
             colours = colours_of(adata.obs, key)
             shown = adata.obs[key].astype("str").iloc[order].map(colours).fillna("#b8b8b8")
             ax.scatter(place[:, 0], place[:, 1], s=size, c=shown.tolist(), linewidths=0)

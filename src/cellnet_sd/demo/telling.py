@@ -81,7 +81,10 @@ class Teller:
         """Say rows of words in columns; the first to the left, the others to the right."""
         widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
         for first, *others in rows:
-            cells = [first.ljust(widths[0]), *(word.rjust(width) for word, width in zip(others, widths[1:], strict=True))]
+            cells = [
+                first.ljust(widths[0]),
+                *(word.rjust(width) for word, width in zip(others, widths[1:], strict=True)),
+            ]
             self.line("   ".join(cells).rstrip())
 
 

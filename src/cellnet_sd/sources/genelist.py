@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,7 +134,11 @@ def read_gene_list(path: Path) -> Genes:
     if kind == "json":
         return _from_json(text, path)
     delimiter = {"csv": ",", "tsv": "\t"}.get(kind, "\t")
-    rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if any(cell.strip() for cell in row)]
+    try:
+        rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        msg = f"{path} cannot be read as a gene list: {error}."
+        raise LayoutError(msg) from error
     if not rows:
         msg = f"{path} names no genes."
         raise LayoutError(msg)
@@ -142,8 +147,12 @@ def read_gene_list(path: Path) -> Genes:
 
 def _bytes(path: Path) -> bytes:
     opener = gzip.open if path.name.endswith(".gz") else open
-    with opener(path, "rb") as file:
-        data: bytes = file.read(_MAX_BYTES + 1)
+    try:
+        with opener(path, "rb") as file:
+            data: bytes = file.read(_MAX_BYTES + 1)
+    except (gzip.BadGzipFile, EOFError, zlib.error, IsADirectoryError) as error:
+        msg = f"{path} cannot be read as a gene list: {error}."
+        raise LayoutError(msg) from error
     if len(data) > _MAX_BYTES:
         msg = f"{path} is too large to be a gene list."
         raise LayoutError(msg)

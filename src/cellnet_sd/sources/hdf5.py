@@ -17,7 +17,7 @@ from cellnet_sd.layout import Component
 from cellnet_sd.sources.base import Raw, Unreadable
 from cellnet_sd.sources.genelist import Genes, find_genes
 from cellnet_sd.sources.hdf5_objects import (
-    ObjectError,
+    DAMAGE,
     open_file,
     open_member,
     read_object,
@@ -99,5 +99,5 @@ def _read(file: h5py.File, path: str) -> Raw | Unreadable | None:
     try:
         node = open_member(h5py.h5g.open(file.id, b"/"), path)
         return None if node is None else read_object(node, with_attrs=path.endswith(Component.CCC))
-    except ObjectError as error:
+    except DAMAGE as error:
         return Unreadable(error)

@@ -35,6 +35,10 @@ class ObjectError(ValueError):
     """One object cannot be read; the message is the reason."""
 
 
+DAMAGE = (RuntimeError, ValueError, OSError, KeyError, TypeError, OverflowError)
+"""What h5py raises when a file's structure is damaged, `ObjectError` among them."""
+
+
 @contextmanager
 def open_file(path: Path) -> Iterator[h5py.File]:
     """Open an HDF5 file for reading.
@@ -109,7 +113,8 @@ def open_member(group: h5g.GroupID, path: str, hops: int = _MAX_SOFT_LINKS) -> O
         if not name:
             continue
         if not isinstance(node, h5g.GroupID):
-            return None
+            msg = f"what {name.decode()!r} should lie in is not a group"
+            raise ObjectError(msg)
         node = _step(node, name, hops)
         if node is None:
             return None

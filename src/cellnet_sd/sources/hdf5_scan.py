@@ -1,5 +1,6 @@
 """Scanning an HDF5 file: one pass over its cells that reads names, attributes, captions and how the rest is stored."""
 
+import contextlib
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,14 +12,16 @@ from h5py import h5d, h5g, h5o
 from h5py._objects import ObjectID
 
 from cellnet_sd.components import attributes
+from cellnet_sd.components.images.spelling import read_patch
 from cellnet_sd.components.text import decode_text, is_utf8, raw_bytes, text_list
-from cellnet_sd.errors import LayoutError
+from cellnet_sd.errors import CorruptFileError, LayoutError, MissingDependencyError
 from cellnet_sd.layout import GENE_KEYS, Component
 from cellnet_sd.problems import Problem
 from cellnet_sd.progress import progress
 from cellnet_sd.sources.base import Raw
 from cellnet_sd.sources.facts import Facts, FormColumn, StoredForm
 from cellnet_sd.sources.hdf5_objects import (
+    DAMAGE,
     ObjectError,
     attr_names,
     check_dataset,
@@ -54,13 +57,21 @@ def scan(path: Path) -> Facts:
         If the file cannot be opened or its structure cannot be trusted.
     """
     with open_file(path) as file:
-        walk = Walk(file)
-        scanner = _Scanner(file)
-        for cell in progress(walk.cells(), total=None, desc=f"Indexing {path.name}"):
-            scanner.add(cell)
-        scanner.facts.unknown.update(walk.unknown)
-        scanner.facts.stated = walk.stated
-        return scanner.finish()
+        try:
+            return _scan(file, path)
+        except DAMAGE as error:
+            msg = f"{path}: its structure is damaged ({error})."
+            raise CorruptFileError(msg) from error
+
+
+def _scan(file: h5py.File, path: Path) -> Facts:
+    walk = Walk(file)
+    scanner = _Scanner(file)
+    for cell in progress(walk.cells(), total=None, desc=f"Indexing {path.name}"):
+        scanner.add(cell)
+    scanner.facts.unknown.update(walk.unknown)
+    scanner.facts.stated = walk.stated
+    return scanner.finish()
 
 
 @dataclass
@@ -121,7 +132,7 @@ class _Scanner:
                 self._content(component, node)
             elif component in _TEXTS:
                 form = self._from_attrs(group, component)
-        except (ObjectError, ValueError) as error:
+        except DAMAGE as error:
             self.facts.defects.append(Problem(len(self.facts) - 1, component, str(error)))
             form = form or StoredForm("unreadable")
         self.forms[component].add(form)
@@ -165,11 +176,17 @@ class _Scanner:
         if address not in self.wsi_of_address:
             content = stored_signature(dataset)
             if content not in self.wsi_of_content:
+                self._check_image(dataset)
                 self.wsi_of_content[content] = len(self.wsi_of_content)
                 self.first_wsi[self.wsi_of_content[content]] = dataset
             self.wsi_of_address[address] = self.wsi_of_content[content]
             self.last_wsi[self.wsi_of_content[content]] = dataset
         return self.wsi_of_address[address]
+
+    def _check_image(self, dataset: h5d.DatasetID) -> None:
+        """Refuse what is no image: it is no sign of another slide."""
+        with contextlib.suppress(MissingDependencyError):  # an image all the same, for all that can be told
+            read_patch(Raw(read_dataset(dataset)))
 
     def _check_wsi(self) -> None:
         """Compare one pair of images per signature in full: equal beginnings are no proof.

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellnet_sd.errors import LayoutError, OutputExistsError
+from cellnet_sd.layout import ORDER_KEYS, SLIDE_NAMES_KEY
 from cellnet_sd.sources.hdf5_spelling import ObjectWriter, Stored, store
 
 if TYPE_CHECKING:
@@ -108,6 +109,11 @@ class Hdf5Sink:
         The file to write.
     gene_names, gene_ids, feature_types, pair_names
         Root datasets `gene_names`, `gene_ids`, `feature_types` and `ccc_pairs`, strings; `None` for none.
+    slide_names
+        Root dataset `slide_names`: the slides, in the order their first cells come.
+    cell_order
+        Root dataset `cell_order`: paths of all cells in row order, where cells of several containers take turns. Creation
+        order is then not tracked.
     wsi_images
         Image of each slide, by the key that `Records.wsi` uses.
     root_attrs, container_attrs
@@ -133,6 +139,8 @@ class Hdf5Sink:
         gene_ids: Sequence[str] | None = None,
         feature_types: Sequence[str] | None = None,
         pair_names: Sequence[str] | None = None,
+        slide_names: Sequence[str] | None = None,
+        cell_order: Sequence[str] | None = None,
         wsi_images: Mapping[str, NDArray[Any]] = _NOTHING,
         root_attrs: Mapping[str, Any] = _NOTHING,
         container_attrs: Mapping[str, Mapping[str, Any]] = _NOTHING,
@@ -149,7 +157,10 @@ class Hdf5Sink:
             "gene_ids": gene_ids,
             "feature_types": feature_types,
             "ccc_pairs": pair_names,
+            SLIDE_NAMES_KEY: slide_names,
+            ORDER_KEYS[0]: cell_order,
         }
+        self._tracked = cell_order is None
         self._wsi_images = wsi_images
         self._root_attrs = root_attrs
         self._container_attrs = container_attrs
@@ -162,7 +173,9 @@ class Hdf5Sink:
     def __enter__(self) -> Self:
         self._refuse_to_overwrite()
         self._temporary = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex[:8]}.tmp")
-        self._file = h5py.File(self._temporary, "w", libver=self._libver, track_order=True, meta_block_size=_META_BLOCK)
+        self._file = h5py.File(
+            self._temporary, "w", libver=self._libver, track_order=self._tracked, meta_block_size=_META_BLOCK
+        )
         self._pool = ThreadPoolExecutor(max_workers=_cores(), thread_name_prefix="cellnet-deflate")
         self._objects = ObjectWriter()
         self._containers: dict[str, Any] = {"": self._file.id}
@@ -290,7 +303,7 @@ class Hdf5Sink:
     def _container_of_next(self, path: str) -> Any:
         """Return the group of the next cell's container, whose cells must follow one another."""
         if not self._filled or self._filled[-1] != path:
-            if path in self._filled:
+            if path in self._filled and self._tracked:
                 msg = f"its container {path!r} comes up again after others; give all cells of a container in one run."
                 raise ValueError(msg)
             self._filled.append(path)
@@ -302,7 +315,7 @@ class Hdf5Sink:
             if slash and not parent:
                 msg = f"{path!r} is no legal name of a container: it must not begin with '/'."
                 raise ValueError(msg)
-            group = self._objects.group(self._container(parent), name, ordered=True)
+            group = self._objects.group(self._container(parent), name, ordered=self._tracked)
             h5py.Group(group).attrs.update(self._container_attrs.get(path, {}))
             self._containers[path] = group
         return self._containers[path]

@@ -27,6 +27,7 @@ _STATED = frozenset(
         layout.GENE_ID_KEY,
         layout.FEATURE_TYPE_KEY,
         layout.CCC_LAYOUT_KEY,
+        layout.SLIDE_NAMES_KEY,
     }
 )
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from cellnet_sd import indexfile
 from cellnet_sd.cellindex import CellIndex, from_facts, reordered, with_slides
-from cellnet_sd.detection import apply_choices, detect
-from cellnet_sd.errors import LayoutError
+from cellnet_sd.detection import detect
+from cellnet_sd.errors import FileBusyError, LayoutError
 from cellnet_sd.findings import Choices
 from cellnet_sd.indexfile import Identity
 from cellnet_sd.layout import CELL_MARKERS
@@ -39,8 +39,8 @@ def open_source(path: str | Path, choices: Choices | None = None, *, index: bool
     choices = choices or Choices()
     check_is_hdf5(path)
     load_plugins()
-    base = indexfile.load(path)
     identity = Identity.of(path)
+    base = indexfile.load(path, identity)
     if base is None:
         base = _build(path, identity)
         if settings.index if index is None else index:
@@ -54,8 +54,11 @@ def _build(path: Path, identity: Identity) -> CellIndex:
         markers = " or ".join(repr(str(marker)) for marker in CELL_MARKERS)
         msg = f"{path} holds no cells: no group in it has {markers}. {_guess(path)}"
         raise LayoutError(msg)
-    index = from_facts(path, facts, Choices())
-    return detect(Hdf5Source(path, index, Choices(), identity))
+    index = detect(Hdf5Source(path, from_facts(path, facts), Choices(), identity))
+    if Identity.of(path) != identity:
+        msg = f"{path} changed while it was indexed. Wait until its writer is done."
+        raise FileBusyError(msg)
+    return index
 
 
 def _guess(path: Path) -> str:
@@ -70,14 +73,13 @@ def _guess(path: Path) -> str:
 
 
 def _chosen(index: CellIndex, choices: Choices, identity: Identity) -> CellIndex:
-    """Return the index with the caller's choices applied to it."""
+    """Return the index with the caller's choices applied; what depends on them is looked at again, in memory."""
+    if choices == Choices():
+        return index
     if choices.cell_order is not None and choices.cell_order != index.findings.order:
         index = reordered(index, choices.cell_order)
-    elif choices.slide_key is None and choices.gene_list is None:
-        return apply_choices(index, choices)
     index = with_slides(index, choices.slide_key)
-    index = detect(Hdf5Source(index.path, index, choices, identity))
-    return apply_choices(index, choices)
+    return detect(Hdf5Source(index.path, index, choices, identity))
 
 
 @lru_cache(maxsize=8)
