@@ -56,6 +56,9 @@ class CellTruth:
         shapes = {level: pixels.shape for level, pixels in self.patches.items()}
         return f"<{self.path!r} slide={self.slide} {self.attributes} caption={self.caption!r} {shapes}>"[:600]
 
+    def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
+        printer.text(repr(self))
+
     @property
     def path(self) -> str:
         """Path of the cell's group."""

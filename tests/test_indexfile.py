@@ -284,6 +284,18 @@ def test_the_index_of_a_read_only_folder_goes_to_the_cache(path: Path, cache: Pa
     assert cn.index(path) == made
 
 
+def test_an_old_index_beside_the_file_does_not_stand_for_the_one_in_the_cache(
+    path: Path, cache: Path, read_only: Any
+) -> None:
+    code = read_only.pop(path.parent)
+    cn.index(path)
+    read_only[path.parent] = code
+    _other_file(path)
+    assert cn.index(path).parent == cache
+    assert scans(path) == 0
+    assert str(cache) in str(cn.info(path))
+
+
 def test_files_of_one_name_have_an_index_each_in_the_cache(path: Path, cache: Path, read_only: Any) -> None:
     other = path.parent.with_name("more") / path.name
     other.parent.mkdir()

@@ -1,5 +1,6 @@
 """The command line: the verbs of the package, each option the parameter of the same name."""
 
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -50,6 +51,7 @@ _LAYOUTS: Final = (
     "neighbours_by_pairs",
     "groups",
 )
+_FLAGS: Final = frozenset({"backed", "captions", "index", "overwrite"})
 _ORDERS: Final = ("creation", "stored", "natural", "name")
 
 
@@ -58,7 +60,11 @@ def _option(name: str, kind: Any, words: str, **more: Any) -> Decorator:
 
 
 def _repeated(name: str, kind: Any, words: str, **more: Any) -> Decorator:
-    return _option(name, kind, f"{words} Give it again for more.", multiple=True, **more)
+    return _option(name, kind, f"{words}; repeat it for more.", multiple=True, **more)
+
+
+def _switch(name: str, words: str, *modes: str) -> Decorator:
+    return _option(name, Switch(*modes), words, default="true", show_default=True)
 
 
 def _flag(name: str, words: str, *, default: bool | None) -> Decorator:
@@ -70,40 +76,18 @@ OPTIONS: Final[Mapping[str, Decorator]] = MappingProxyType(
     {
         # which cells and genes
         "where": _option("where", str, "Only cells for which this holds, such as \"tissue == 'Lung'\"."),
-        "cells": _repeated("cells", str, "Only the cell of this name.", metavar="NAME"),
-        "slides": _repeated("slides", str, "Only the cells of this slide.", metavar="NAME"),
-        "genes": _repeated("genes", str, "Only this gene.", metavar="NAME"),
+        "cells": _repeated("cells", str, "Only the cell of this name", metavar="NAME"),
+        "slides": _repeated("slides", str, "Only the cells of this slide", metavar="NAME"),
+        "genes": _repeated("genes", str, "Only this gene", metavar="NAME"),
         # which components
         "backed": _flag("backed", "Go through expression in blocks instead of loading all of it.", default=False),
-        "expression": _option(
-            "expression",
-            Switch(*_KINDS),
-            "Take expression along, or say what its values are.",
-            default=True,
-            show_default="true",
-        ),
+        "expression": _switch("expression", "Take expression along, or say what its values are.", *_KINDS),
         "captions": _flag("captions", "Take the captions along.", default=True),
-        "images": _repeated(
-            "images",
-            Switch("wsi", "tissue", "cell"),
-            "Images to take along: all, none, or these.",
-            default=(True,),
-            show_default="true",
-        ),
-        "patches": _repeated(
-            "patches",
-            click.Choice(["cell", "tissue"]),
-            "Patches to stack as images.",
-            default=("cell",),
-            show_default=True,
-        ),
-        "ccc": _option(
-            "ccc",
-            Switch("pairs"),
-            "Take cell-cell communication along; 'pairs': one matrix per pair.",
-            default=True,
-            show_default="true",
-        ),
+        "images": _repeated("images", Switch("wsi", "tissue", "cell"), "Images to take along: all, none, or this one",
+                            default=("true",), show_default=True),
+        "patches": _repeated("patches", click.Choice(["cell", "tissue"]), "Patches to stack as images",
+                             default=("cell",), show_default=True),
+        "ccc": _switch("ccc", "Take cell-cell communication along; 'pairs' gives a matrix per pair too.", "pairs"),
         # what the file leaves open
         "ccc_layout": _option("ccc_layout", click.Choice(_LAYOUTS), "What the axes of the stored CCC count."),
         "gene_list": _option("gene_list", _FILE, "A file that names the genes (txt, csv, tsv, json, features.tsv.gz)."),
@@ -112,21 +96,16 @@ OPTIONS: Final[Mapping[str, Decorator]] = MappingProxyType(
         "mpp": _option("mpp", float, "Micrometres per pixel of the slides."),
         "wsi_scale": _option("wsi_scale", float, "Slide pixels per pixel of the WSI patch."),
         # how
-        "on_error": _option(
-            "on_error",
-            click.Choice(["raise", "warn", "skip"]),
-            "Malformed cells: stop, or leave them out with or without a warning.",
-            default="raise",
-            show_default=True,
-        ),
-        "index": _flag(
-            "index", "Save the index beside the file. [default: the setting, CELLNET_SD_INDEX]", default=None
-        ),
+        "on_error": _option("on_error", click.Choice(["raise", "warn", "skip"]),
+                            "Malformed cells: stop, or leave them out with or without a warning.",
+                            default="raise", show_default=True),
+        "index": _flag("index", "Save the index beside FILE.  [default: index, unless CELLNET_SD_INDEX=0]",
+                       default=None),
         "source": _option("source", _FILE, "The Cell-NET file the cells came from, if it was moved."),
         "table": _option("table", str, "Name of the table.", default="table", show_default=True),
-        "overwrite": click.option("--overwrite", is_flag=True, help="Replace the output if it exists."),
+        "overwrite": _option("overwrite", None, "Replace OUT if it exists.", is_flag=True),
     }
-)
+)  # fmt: skip
 """The one place where a parameter becomes an option."""
 
 _DETECTED: Final = ("ccc_layout", "gene_list", "slide_key", "cell_order", "mpp", "wsi_scale", "index")
@@ -141,7 +120,7 @@ def parameters(*names: str) -> Decorator:
     return lambda command: reduce(lambda wrapped, name: OPTIONS[name](wrapped), reversed(names), command)
 
 
-_kind_of_expression = _option("expression", click.Choice(_KINDS), "What the values of expression are.")
+_kind_of_values = _option("expression", click.Choice(_KINDS), "What the values of expression are.")
 
 
 def given() -> dict[str, Any]:
@@ -198,15 +177,30 @@ class Commands(click.Group):
 def _message(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
-    return str(error)
+    return in_options(str(error))
+
+
+_PARAMETER: Final = re.compile(rf"\b({'|'.join(OPTIONS)})=(True\b|False\b|'[^']*'|\"[^\"]*\")?")
+
+
+def in_options(words: str) -> str:
+    """Return words that name parameters, as in `overwrite=True`, with options in their place."""
+
+    def option(found: re.Match[str]) -> str:
+        name, value = found[1].replace("_", "-"), found[2] or ""
+        if found[1] in _FLAGS and value in ("True", "False"):
+            return f"--{name}" if value == "True" else f"--no-{name}"
+        return f"--{name} {value.lower() if value in ('True', 'False') else value}".rstrip()
+
+    return _PARAMETER.sub(option, words)
 
 
 @contextmanager
 def _plain_warnings() -> Iterator[None]:
     """Print this package's warnings without a source line, and leave out those of others unless `-W` asks for them."""
 
-    def say(message: Warning | str, *_: Any) -> None:
-        click.echo(f"Warning: {message}", err=True)
+    def say(message: Warning | str, *_: Any, **__: Any) -> None:
+        click.echo(f"Warning: {in_options(str(message))}", err=True)
 
     with warnings.catch_warnings():
         if not sys.warnoptions:
@@ -216,7 +210,7 @@ def _plain_warnings() -> Iterator[None]:
         yield
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(None, "--version", package_name="cellnet-sd", prog_name="cellnet-sd")
 def main() -> None:
     """Read Cell-NET (single cells with H&E, expression, captions and CCC) as SpatialData and AnnData.
@@ -242,11 +236,11 @@ def main() -> None:
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything that is random.")
 def demo(file: Path | None, output: Path, n_cells: int, seed: int) -> None:
-    """Analyse a synthetic tissue, or FILE, with scanpy and squidpy, and draw it.
+    """Analyse and draw a synthetic tissue, or FILE.
 
-    Reads the cells, clusters them, finds spatial domains and who signals to whom, prints each call that is made, and
-    leaves figures in a folder. Of the synthetic tissue the truth is known: the results are scored against it. Of a
-    large FILE, up to 20,000 cells are read.
+    Clusters cells with scanpy, finds spatial domains and who signals to whom with squidpy, prints each call that is
+    made, and leaves figures in a folder. Of the synthetic tissue the truth is known: the results are scored against it.
+    Of a large FILE, the first 20,000 cells are read.
     """
     from cellnet_sd.demo import run
 
@@ -255,10 +249,10 @@ def demo(file: Path | None, output: Path, n_cells: int, seed: int) -> None:
 
 @main.command()
 @click.argument("path", metavar="FILE", type=_FILE)
-@_kind_of_expression
+@_kind_of_values
 @parameters(*_DETECTED)
 def info(path: Path, **_: Any) -> None:
-    """Say what FILE holds and what each component was taken to be."""
+    """Say what FILE holds and how it was understood."""
     from cellnet_sd import information
 
     click.echo(str(information.info(path, **given())))
@@ -267,7 +261,7 @@ def info(path: Path, **_: Any) -> None:
 @main.command()
 @click.argument("path", metavar="FILE", type=_FILE)
 def index(path: Path) -> None:
-    """Build the index of FILE, so that every later command opens it at once."""
+    """Build the index of FILE: it then opens at once."""
     from cellnet_sd.handle import build_index
 
     click.echo(str(build_index(path)))
@@ -275,10 +269,13 @@ def index(path: Path) -> None:
 
 @main.command()
 @click.argument("path", metavar="FILE", type=_FILE)
-@_kind_of_expression
+@_kind_of_values
 @parameters(*_DETECTED)
 def validate(path: Path, **_: Any) -> None:
-    """Check every cell of FILE; exit with status 1 if there are defects."""
+    """Check every cell of FILE.
+
+    Exits with status 1 if there are defects.
+    """
     from cellnet_sd import validator
 
     report = validator.validate(path, **given())
@@ -292,7 +289,10 @@ def validate(path: Path, **_: Any) -> None:
 @click.argument("dst", metavar="OUT", type=click.Path(path_type=Path))
 @parameters("overwrite", *_READ)
 def convert(src: Path, dst: Path, **_: Any) -> None:
-    """Convert FILE to SpatialData Zarr (OUT ends in .zarr) or AnnData (OUT ends in .h5ad)."""
+    """Convert FILE to SpatialData or AnnData.
+
+    OUT ends in .zarr (SpatialData) or in .h5ad (AnnData).
+    """
     from cellnet_sd import converter
 
     click.echo(str(converter.convert(src, dst, **given())))
@@ -303,7 +303,10 @@ def convert(src: Path, dst: Path, **_: Any) -> None:
 @click.argument("path", metavar="OUT", type=click.Path(dir_okay=False, path_type=Path))
 @parameters("source", "table", "overwrite")
 def write(obj: Path, path: Path, **_: Any) -> None:
-    """Write STORE (SpatialData .zarr or AnnData .h5ad) to OUT in the Cell-NET layout."""
+    """Write STORE back to the Cell-NET layout.
+
+    STORE ends in .zarr (SpatialData) or in .h5ad (AnnData).
+    """
     from cellnet_sd import writer
 
     click.echo(str(writer.write(_load(obj), path, **given())))

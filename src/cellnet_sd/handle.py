@@ -15,7 +15,7 @@ from cellnet_sd.components.ccc.layouts import CCCLayoutName
 from cellnet_sd.components.expression import ExpressionKind
 from cellnet_sd.errors import LayoutError, SelectionError
 from cellnet_sd.findings import Choices
-from cellnet_sd.indexfile import index_paths
+from cellnet_sd.indexfile import saved_at
 from cellnet_sd.layout import PATCHES
 from cellnet_sd.matrix import gene_table, read_profiles
 from cellnet_sd.patch_lookup import of_source
@@ -207,4 +207,6 @@ def build_index(path: str | Path) -> Path:
         If it is no Cell-NET file, or the index can be saved nowhere.
     """
     source = open_source(path, index=True)
-    return next(candidate for candidate in index_paths(source.path) if candidate.is_file())
+    saved = saved_at(source.path, source.identity)
+    assert saved is not None  # it was loaded from there, or has just been saved
+    return saved

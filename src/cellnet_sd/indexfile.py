@@ -85,6 +85,12 @@ def load(path: Path, identity: Identity) -> CellIndex | None:
     return None
 
 
+def saved_at(path: Path, identity: Identity) -> Path | None:
+    """Return where the index of this state of the file at `path` is saved, `None` if it is not."""
+    candidates = index_paths(path)
+    return next((place for place in candidates if _read(place, identity, lambda name: name == _SLIDE)), None)
+
+
 def save(index: CellIndex, identity: Identity) -> Path:
     """Save an index beside its file, or in the user's cache folder where that is not writable; return its path.
 

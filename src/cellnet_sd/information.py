@@ -147,8 +147,7 @@ def _page(source: Source, components: dict[str, tuple[int, str]]) -> Iterator[st
     yield from _slides(index)
     yield from _oddities(index)
     yield ""
-    saved = next((path for path in indexfile.index_paths(source.path) if path.is_file()), None)
-    yield f"Index        {saved or 'not saved'}"
+    yield f"Index        {indexfile.saved_at(source.path, source.identity) or 'not saved'}"
 
 
 def _genes(source: Source) -> str:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 ExpressionKind = Literal["lognorm", "counts"]
 Stored = Raw | Unreadable | None
+_MOST_GENES = 10_000_000
+"""More genes than this are absurd: their names alone would fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +53,15 @@ def stated_length(form: StoredForm) -> int | None:
     shape = form.shape
     if not shape or len(shape) > 2 or (len(shape) == 2 and 1 not in shape):
         return None
-    return max(shape)
+    return max(shape) if max(shape) <= _MOST_GENES else None
 
 
 def misfits(column: FormColumn, rows: NDArray[np.int64], n_genes: int) -> Iterator[Problem]:
     """Yield the cells at `rows` that have no profile, or one whose stored form states another length."""
     wrong = {
-        code: f"{length:,} values, where a profile has {n_genes:,}"
+        code: f"shape {form.shape}, where a profile has {n_genes:,} values"
         for code, form in enumerate(column.forms)
-        if (length := stated_length(form)) not in (None, n_genes)
+        if form.shape and (length := stated_length(form)) != n_genes
     }
     codes = column.codes[rows]
     for at in np.flatnonzero(np.isin(codes, [-1, *wrong])):

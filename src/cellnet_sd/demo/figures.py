@@ -1,12 +1,14 @@
 """The figures of the demonstration."""
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from cellnet_sd import keys
-from cellnet_sd.drawing.style import ACCENT, FADED, bare, colours_of, new_figure, style
+from cellnet_sd.demo.analysis import DOMAIN
+from cellnet_sd.drawing.style import ACCENT, FADED, UNKNOWN_COLOUR, bare, colours_of, new_figure, style
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,8 +21,12 @@ _SLIDES_SHOWN: Final = 4
 _SIDE: Final = 3.6
 """Side of a panel, inches."""
 _LEGEND: Final = 1.0
-_SMALLEST: Final = 0.006
-"""Least radius of a cell relative to the slide, so that it can be seen."""
+_HEAD: Final = 0.35
+_GAP: Final = 0.22
+_MARGIN: Final = 0.06
+_DOMAIN_COLOURS: Final = 7
+_SMALLEST: Final = 0.007
+"""Least radius of a cell relative to the view, so that it can be seen."""
 _FAINT: Final = 0.25
 _MIDDLE: Final = 0.55
 
@@ -30,6 +36,11 @@ def plainly(name: str) -> str:
     return name.replace("_", " ")
 
 
+def colours(obs: "pd.DataFrame", key: str) -> dict[str, str]:
+    """Return the colours of a column: those of domains are none of those of cell types."""
+    return colours_of(obs, key, _DOMAIN_COLOURS if key == DOMAIN else 0)
+
+
 # --- slides ----------------------------------------------------------------------------------------------------------
 
 
@@ -37,39 +48,77 @@ def slides_figure(sdata: "SpatialData", colour_by: Sequence[str]) -> "Figure":
     """Draw each slide: its image, then its cells by each of the columns `colour_by` of the table."""
     obs = sdata[keys.TABLE].obs
     slides = [slide for slide in obs[keys.SLIDE].cat.categories if keys.region(slide) in sdata.shapes][:_SLIDES_SHOWN]
+    views = [View.of(sdata, slide) for slide in slides]
     with style():
-        width, height = (1 + len(colour_by)) * _SIDE, len(slides) * _SIDE + _LEGEND
+        side = _SIDE * max(view.height / view.width for view in views)
+        width, height = (1 + len(colour_by)) * _SIDE, len(slides) * (side + _GAP) + _HEAD + _LEGEND
         figure = new_figure(width, height)
-        room = {"left": 0.02, "right": 0.98, "top": 1 - 0.35 / height, "bottom": _LEGEND / height}
-        axes = figure.subplots(len(slides), 1 + len(colour_by), squeeze=False, gridspec_kw=room | {"hspace": 0.08})
-        for row, slide in zip(axes, slides, strict=True):
-            _draw_slide(sdata, slide, row, colour_by)
-        for ax, key in zip(axes[0], ("H&E", *colour_by), strict=True):
-            ax.set_title(plainly(key))
-        for ax, key in zip(axes[-1][1:], colour_by, strict=True):
-            _legend_below(ax, colours_of(obs, key))
+        for place, view in enumerate(views):
+            bottom = height - _HEAD - (place + 1) * (side + _GAP) + _GAP
+            corners = [(column * _SIDE + _GAP, bottom) for column in range(1 + len(colour_by))]
+            row = [_panel(figure, corner, (_SIDE - _GAP, side)) for corner in corners]
+            draw_slide(sdata, view, row, colour_by)
+            if place == 0:
+                for ax, key in zip(row, ("H&E", *colour_by), strict=True):
+                    ax.set_title(plainly(key))
+        for ax, key in zip(row[1:], colour_by, strict=True):
+            legend_below(ax, colours(obs, key))
     return figure
 
 
-def _draw_slide(sdata: "SpatialData", slide: str, row: Sequence["Axes"], colour_by: Sequence[str]) -> None:
+def _panel(figure: "Figure", corner: tuple[float, float], size: tuple[float, float]) -> "Axes":
+    width, height = figure.get_size_inches()
+    return figure.add_axes((corner[0] / width, corner[1] / height, size[0] / width, size[1] / height))
+
+
+@dataclass(frozen=True)
+class View:
+    """The part of a slide where its cells are; lengths in pixels of the slide.
+
+    Parameters
+    ----------
+    slide
+        Name of the slide.
+    left, top, width, height
+        The part.
+    """
+
+    slide: str
+    left: float
+    top: float
+    width: float
+    height: float
+
+    @classmethod
+    def of(cls, sdata: "SpatialData", slide: str) -> "View":
+        """Return the part with the cells of `slide`, and a margin."""
+        left, top, right, bottom = sdata[keys.region(slide)].total_bounds
+        margin = _MARGIN * max(right - left, bottom - top, 1.0)
+        return cls(slide, left - margin, top - margin, right - left + 2 * margin, bottom - top + 2 * margin)
+
+
+def draw_slide(sdata: "SpatialData", view: View, row: Sequence["Axes"], colour_by: Sequence[str]) -> None:
+    """Draw a slide into panels: its image, then its cells by each of `colour_by`."""
     import spatialdata_plot  # noqa: F401  (gives SpatialData its .pl)
 
-    cells, image = keys.region(slide), _image(sdata, slide)
+    cells, image = keys.region(view.slide), _image(sdata, view.slide)
     obs = sdata[keys.TABLE].obs
-    extent = np.ptp(np.column_stack([sdata[cells].geometry.x, sdata[cells].geometry.y]), axis=0).max()
-    enlarged = max(1.0, float(_SMALLEST * extent / sdata[cells]["radius"].median()))
-    plain = {"coordinate_systems": slide, "title": "", "legend_loc": "none", "colorbar": False}
+    smallest = _SMALLEST * max(view.width, view.height)
+    enlarged = max(1.0, float(smallest / sdata[cells]["radius"].median()))
+    plain = {"coordinate_systems": view.slide, "title": "", "legend_loc": "none", "colorbar": False}
     if image:
         sdata.pl.render_images(image).pl.show(ax=row[0], **plain)
     for ax, key in zip(row[1:], colour_by, strict=True):
         base = sdata.pl.render_images(image, alpha=_FAINT) if image else sdata
-        look = {"color": key, "palette": colours_of(obs, key), "table_name": keys.TABLE, "scale": enlarged}
+        look = {"color": key, "palette": colours(obs, key), "table_name": keys.TABLE, "scale": enlarged}
         base.pl.render_shapes(cells, **look).pl.show(ax=ax, **plain)
     for ax in row:
         bare(ax)
-        ax.set_xlim(row[1].get_xlim())
-        ax.set_ylim(row[1].get_ylim())
-    row[0].set_ylabel(slide, fontsize=9, color=FADED)
+        ax.set_aspect("equal")
+        ax.set_xlim(view.left, view.left + view.width)
+        ax.set_ylim(view.top + view.height, view.top)
+    row[0].set_xlabel("")
+    row[0].set_ylabel(view.slide, fontsize=9, color=FADED)
 
 
 def _image(sdata: "SpatialData", slide: str) -> str | None:
@@ -82,7 +131,8 @@ def _image(sdata: "SpatialData", slide: str) -> str | None:
     return name
 
 
-def _legend_below(ax: "Axes", colours: dict[str, str]) -> None:
+def legend_below(ax: "Axes", colours: dict[str, str]) -> None:
+    """Write what colours mean below a panel."""
     from matplotlib.lines import Line2D
 
     dots = [Line2D([], [], marker="o", linestyle="", color=colour, label=name) for name, colour in colours.items()]
@@ -104,16 +154,16 @@ def umap_figure(adata: "AnnData", colour_by: Sequence[str]) -> "Figure":
         for ax, key in zip(
             figure.subplots(1, len(colour_by), squeeze=False, gridspec_kw=room)[0], colour_by, strict=True
         ):
-            colours = colours_of(adata.obs, key)
-            shown = adata.obs[key].astype("str").iloc[order].map(colours).fillna("#b8b8b8")
+            of_label = colours(adata.obs, key)
+            shown = adata.obs[key].astype("str").iloc[order].map(of_label).fillna(UNKNOWN_COLOUR)
             ax.scatter(place[:, 0], place[:, 1], s=size, c=shown.tolist(), linewidths=0)
             bare(ax)
             ax.set_title(plainly(key))
-            _legend_below(ax, colours)
+            legend_below(ax, of_label)
     return figure
 
 
-# --- communication -------------------------------------------------------------------------------------------------------
+# --- communication ---------------------------------------------------------------------------------------------------
 
 
 def communication_figure(sent: "pd.DataFrame", planted: Collection[tuple[str, str]] = ()) -> "Figure":
@@ -128,12 +178,12 @@ def communication_figure(sent: "pd.DataFrame", planted: Collection[tuple[str, st
     """
     with style():
         side = 0.62 * len(sent) + 0.6
-        width, height = side + 2.6, side + 2.3
-        figure = new_figure(width, height)
-        ax = figure.add_axes((1.7 / width, 1.6 / height, side / width, side / height))
-        draw_communication(ax, sent, planted)
-        bar = figure.add_axes(((1.85 + side) / width, 1.6 / height, 0.14 / width, side / height))
-        figure.colorbar(ax.images[0], cax=bar, label="share of all signal, %")
+        longest = max(len(str(name)) for name in sent.index) * 0.075
+        left, bottom = longest + 0.45, longest * 0.75 + 0.5
+        figure = new_figure(left + side + 1.0, bottom + side + 0.4)
+        draw_communication(_panel(figure, (left, bottom), (side, side)), sent, planted)
+        bar = _panel(figure, (left + side + 0.15, bottom), (0.14, side))
+        figure.colorbar(figure.axes[0].images[0], cax=bar, label="share of all signal, %")
     return figure
 
 

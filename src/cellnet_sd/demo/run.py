@@ -165,7 +165,6 @@ def planted(tissue: "SyntheticTissue") -> set[tuple[str, str]]:
 
 
 def _draw(result: DemoResult, tissue: "SyntheticTissue | None", output: Path, tell: Teller) -> Iterator[Path]:
-    from cellnet_sd import pl
     from cellnet_sd.demo import figures
 
     adata = result.sdata[keys.TABLE]

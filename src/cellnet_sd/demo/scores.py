@@ -127,11 +127,14 @@ def tell_scores(tell: Teller, found: Scores, shuffled: Scores, n_pairs: int, n_g
     def of(share: float, n: int) -> str:
         return f"{round(share * n)} of {n}"
 
+    def index(value: float) -> str:
+        return f"{round(value, 2) + 0.0:.2f}"
+
     tell.table(
         [
             ("", "found", _SHUFFLED),
-            ("Leiden clusters = planted cell types (ARI)", f"{found.clusters:.2f}", f"{shuffled.clusters:.2f}"),
-            ("spatial domains = planted domains (ARI)", f"{found.domains:.2f}", f"{shuffled.domains:.2f}"),
+            ("Leiden clusters = planted cell types (ARI)", index(found.clusters), index(shuffled.clusters)),
+            ("spatial domains = planted domains (ARI)", index(found.domains), index(shuffled.domains)),
             ("cell types whose first marker was planted", of(found.markers, n_groups), of(shuffled.markers, n_groups)),
             (
                 f"planted sender → receiver types among the {n_pairs} strongest",

@@ -88,21 +88,29 @@ def is_known(label: object) -> bool:
     return str(label).strip().lower() not in UNKNOWN
 
 
-def palette(labels: Iterable[object]) -> dict[str, str]:
-    """Return a colour for each of the labels, in their order; grey for those that say nothing."""
+def palette(labels: Iterable[object], first: int = 0) -> dict[str, str]:
+    """Return a colour for each of the labels, in their order; grey for those that say nothing.
+
+    Parameters
+    ----------
+    labels
+        The labels.
+    first
+        Which colour comes first, so that two columns of one figure do not share theirs.
+    """
     names = list(dict.fromkeys(str(label) for label in labels))
     known = [name for name in names if is_known(name)]
-    colours = {name: _COLOURS[place % N_COLOURS] for place, name in enumerate(known)}
+    colours = {name: _COLOURS[(first + place) % N_COLOURS] for place, name in enumerate(known)}
     return {name: colours.get(name, UNKNOWN_COLOUR) for name in names}
 
 
-def colours_of(obs: "pd.DataFrame", label: str) -> dict[str, str]:
+def colours_of(obs: "pd.DataFrame", label: str, first: int = 0) -> dict[str, str]:
     """Return a colour for each value of a column, the same in every figure; none if there is no such column."""
     if label not in obs:
         return {}
     column = obs[label]
     values = column.cat.categories if hasattr(column, "cat") else column.dropna().astype("str").unique()
-    return palette(sorted(map(str, values)))
+    return palette(sorted(map(str, values)), first)
 
 
 def wrapped(text: str, width: float, size: float, lines: int) -> str:

@@ -112,8 +112,8 @@ class Hdf5Sink:
     slide_names
         Root dataset `slide_names`: the slides, in the order their first cells come.
     cell_order
-        Root dataset `cell_order`: paths of all cells in row order, where cells of several containers take turns. Creation
-        order is then not tracked.
+        Root dataset `cell_order`: paths of all cells in row order, where cells of several containers take turns.
+        Creation order is then not tracked.
     wsi_images
         Image of each slide, by the key that `Records.wsi` uses.
     root_attrs, container_attrs

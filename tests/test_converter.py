@@ -1,0 +1,156 @@
+"""`convert`: the store equals what is read, appears only when it is complete, and replaces nothing unasked."""
+
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import spatialdata as sd
+import zarr
+
+import cellnet_sd as cn
+from cellnet_sd import converter
+from cellnet_sd.errors import LayoutError, OutputExistsError
+from sound_file import full_file
+from spellings import write
+from truth_checks import quiet
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return a sound file of four cells with every component, scales stated."""
+    (tmp_path / "in").mkdir()
+    write(tmp_path / "in" / "plain.h5", *full_file())
+    with h5py.File(tmp_path / "in" / "plain.h5", "a") as root:
+        root.attrs["mpp"], root.attrs["wsi_scale"] = 0.5, 4.0
+    return tmp_path / "in" / "plain.h5"
+
+
+def convert(path: Path, out: Path, **options: Any) -> Path:
+    with quiet():
+        return cn.convert(path, out, **options)
+
+
+def assert_same_table(got: ad.AnnData, expected: ad.AnnData) -> None:
+    """Compare two tables in everything that is read."""
+    pd.testing.assert_frame_equal(got.obs, expected.obs, check_column_type=False)
+    pd.testing.assert_frame_equal(got.var, expected.var)
+    assert (got.X != expected.X).nnz == 0
+    assert got.X.dtype == np.float32
+    for key in expected.obsm:
+        np.testing.assert_array_equal(got.obsm[key], expected.obsm[key])
+    assert set(got.obsp) == set(expected.obsp)
+    for key in expected.obsp:
+        assert (got.obsp[key] != expected.obsp[key]).nnz == 0
+    assert dict(got.uns["cellnet_sd"]) == expected.uns["cellnet_sd"]
+    assert got.uns["log1p"] == expected.uns["log1p"]
+    assert got.uns["ccc"]["connectivities_key"] == expected.uns["ccc"]["connectivities_key"]
+
+
+def test_zarr_holds_what_read_gives(path: Path, tmp_path: Path) -> None:
+    out = convert(path, tmp_path / "out.zarr")
+    assert out == tmp_path / "out.zarr"
+    with quiet():
+        expected = cn.read(path)
+    got = sd.read_zarr(out)
+    assert_same_table(got["table"], expected["table"])
+    assert set(got.images) == set(expected.images)
+    assert set(got.shapes) == set(expected.shapes)
+    assert set(got.coordinate_systems) == set(expected.coordinate_systems)
+    for name, image in expected.images.items():
+        np.testing.assert_array_equal(got.images[name].values, image.values)
+    pd.testing.assert_frame_equal(
+        pd.DataFrame(got.shapes["plain_cells"]), pd.DataFrame(expected.shapes["plain_cells"]), check_names=False
+    )
+    assert got.attrs["cellnet_sd"] == expected.attrs["cellnet_sd"]
+
+
+def test_h5ad_holds_what_read_anndata_gives(path: Path, tmp_path: Path) -> None:
+    out = convert(path, tmp_path / "out.h5ad")
+    with quiet():
+        assert_same_table(ad.read_h5ad(out), cn.read_anndata(path))
+    with h5py.File(out) as root:
+        assert root["X/data"].compression == "gzip"
+
+
+def test_options_are_those_of_the_reader(path: Path, tmp_path: Path) -> None:
+    out = convert(path, tmp_path / "out.h5ad", cells=["Cell_3", "Cell_1"], genes=["G2"], ccc=False)
+    got = ad.read_h5ad(out)
+    assert got.obs_names.tolist() == ["Cell_3", "Cell_1"]
+    assert got.var_names.tolist() == ["G2"]
+    assert not got.obsp
+    with pytest.raises(TypeError, match="kernel"):
+        convert(path, tmp_path / "other.h5ad", kernel=3)
+
+
+def test_a_lazy_table_is_written_in_full(path: Path, tmp_path: Path) -> None:
+    got = ad.read_h5ad(convert(path, tmp_path / "out.h5ad", backed=True))
+    np.testing.assert_array_equal(got.X.toarray(), full_file()[0].expression)
+
+
+def test_patch_stacks_are_stored_in_chunks_of_64_cells(tmp_path: Path) -> None:
+    truth = cn.datasets.synthetic(tmp_path / "cells.h5", n_cells=100, n_genes=30, n_slides=1)
+    out = convert(truth.path, tmp_path / "out.zarr", expression=False, ccc=False)
+    stored = zarr.open(out / "images" / "cells_cell_patches", mode="r")["s0"]
+    assert stored.shape == (3, 100, 64, 64)
+    assert stored.chunks == (3, 64, 64, 64)
+
+
+# --- files in the way, and failures ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["out.zarr", "out.h5ad"])
+def test_what_exists_is_replaced_only_on_request(path: Path, tmp_path: Path, name: str) -> None:
+    out = convert(path, tmp_path / name)
+    with pytest.raises(OutputExistsError, match="overwrite=True"):
+        convert(path, out)
+    convert(path, out, cells=["Cell_2"], overwrite=True)
+    table = ad.read_h5ad(out) if name.endswith("h5ad") else sd.read_zarr(out)["table"]
+    assert table.obs_names.tolist() == ["Cell_2"]
+
+
+@pytest.mark.parametrize("name", ["out.zarr", "out.h5ad"])
+def test_a_conversion_that_fails_leaves_what_was_there_and_nothing_else(path: Path, tmp_path: Path, name: str) -> None:
+    out = convert(path, tmp_path / name)
+    with h5py.File(path, "a") as root:
+        root["Cell_3/expression"][...] = [1, 2, 3]
+    with pytest.raises(LayoutError, match="mixed"):
+        convert(path, out, overwrite=True)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["in", name]
+    table = ad.read_h5ad(out) if name.endswith("h5ad") else sd.read_zarr(out)["table"]
+    assert table.n_obs == 4
+
+
+@pytest.mark.parametrize("name", ["out.zarr", "out.h5ad"])
+def test_a_write_that_fails_midway_leaves_nothing(
+    path: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(src: Any, partial: Path, options: Any) -> None:
+        if partial.suffix == ".zarr":
+            partial.mkdir()
+            (partial / "zarr.json").write_text("{}")
+        else:
+            partial.write_bytes(b"half")
+        msg = "No space left on device"
+        raise OSError(msg)
+
+    monkeypatch.setattr(converter, "_write_zarr", fail)
+    monkeypatch.setattr(converter, "_write_h5ad", fail)
+    with pytest.raises(OSError, match="No space"):
+        convert(path, tmp_path / name)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["in"]
+
+
+@pytest.mark.parametrize("name", ["out.h5", "out", "out.zarr.zip"])
+def test_another_ending_is_refused_and_the_two_are_named(path: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=r"\.zarr.*\.h5ad"):
+        convert(path, tmp_path / name)
+    assert not (tmp_path / name).exists()
+
+
+def test_a_source_that_is_not_there_is_pythons_own_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        convert(tmp_path / "nowhere.h5", tmp_path / "out.zarr")
