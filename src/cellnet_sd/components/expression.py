@@ -61,7 +61,7 @@ def misfits(column: FormColumn, rows: NDArray[np.int64], n_genes: int) -> Iterat
     wrong = {
         code: f"shape {form.shape}, where a profile has {n_genes:,} values"
         for code, form in enumerate(column.forms)
-        if form.shape and (length := stated_length(form)) != n_genes
+        if form.shape is not None and stated_length(form) != n_genes
     }
     codes = column.codes[rows]
     for at in np.flatnonzero(np.isin(codes, [-1, *wrong])):

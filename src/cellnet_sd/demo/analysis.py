@@ -51,7 +51,7 @@ def markers(adata: "AnnData", tell: Teller, key: str) -> None:
     """Rank genes by group and say the first of each."""
     sizes = adata.obs[key].value_counts()
     # scanpy refuses groups of a single cell
-    few = {"groups": sorted(sizes.index[sizes > 1])} if (sizes == 1).any() else {}
+    few: dict[str, Any] = {"groups": sorted(sizes.index[sizes > 1])} if (sizes == 1).any() else {}
     tell.call("sc.tl.rank_genes_groups", adata, key, **few, method="t-test")
     for group in adata.uns["rank_genes_groups"]["names"].dtype.names:
         best = adata.uns["rank_genes_groups"]["names"][group][:_SHOWN]

@@ -33,6 +33,8 @@ class DemoResult:
         The figures, in the order they were made.
     sent
         Signal from group (rows) to group (columns); `None` without CCC.
+    planted
+        The planted pairs of sending and receiving cell types; none where the truth is unknown.
     scores, shuffled
         Scores against the truth, and of the same analysis on shuffled labels; `None` where the truth is unknown.
     """
@@ -40,6 +42,7 @@ class DemoResult:
     sdata: "SpatialData"
     figures: list[Path] = field(default_factory=list)
     sent: "pd.DataFrame | None" = None
+    planted: frozenset[tuple[str, str]] = frozenset()
     scores: Scores | None = None
     shuffled: Scores | None = None
 
@@ -76,7 +79,7 @@ def run(
         sdata = _read(file or output / _TISSUE, tell)
         result = _analyse(sdata, tissue, seed, tell)
         tell.section("Figures")
-        for path in _draw(result, tissue, output, tell):
+        for path in _draw(result, output, tell):
             result.figures.append(path)
             tell.line(str(path))
     say("")
@@ -98,10 +101,10 @@ def _make_tissue(path: Path, n_cells: int, seed: int, tell: Teller) -> "Syntheti
 
 
 def _read(path: Path, tell: Teller) -> "SpatialData":
-    import cellnet_sd as cn
+    from cellnet_sd.handle import open_file
 
     tell.section("Read it")
-    n_cells = len(cn.open(path))
+    n_cells = len(open_file(path))
     few: dict[str, Any] = {}
     if n_cells > _MOST_CELLS:
         few = {"cells": range(_MOST_CELLS)}
@@ -136,10 +139,11 @@ def _analyse(sdata: "SpatialData", tissue: "SyntheticTissue | None", seed: int, 
     if tissue is None or sent is None:
         return DemoResult(sdata, sent=sent)
     tell.section("Against the truth, beside the same analysis of labels shuffled within each slide")
-    found = score(adata, tissue, labels.key, sent)
+    found = score(adata, tissue, sent)
     shuffled = score_shuffled(adata, tissue, labels.key, seed)
-    tell_scores(tell, found, shuffled, len(planted(tissue)), len(sent))
-    return DemoResult(sdata, sent=sent, scores=found, shuffled=shuffled)
+    planted = frozenset(tissue.pairs[["sender", "receiver"]].itertuples(index=False, name=None))
+    tell_scores(tell, found, shuffled, len(planted), len(sent))
+    return DemoResult(sdata, sent=sent, planted=planted, scores=found, shuffled=shuffled)
 
 
 def _communicate(adata: "AnnData", labels: analysis.Labels, seed: int, tell: Teller) -> "pd.DataFrame | None":
@@ -159,12 +163,7 @@ def _communicate(adata: "AnnData", labels: analysis.Labels, seed: int, tell: Tel
     return sent
 
 
-def planted(tissue: "SyntheticTissue") -> set[tuple[str, str]]:
-    """Return the planted (sender, receiver) types."""
-    return set(tissue.pairs[["sender", "receiver"]].itertuples(index=False, name=None))
-
-
-def _draw(result: DemoResult, tissue: "SyntheticTissue | None", output: Path, tell: Teller) -> Iterator[Path]:
+def _draw(result: DemoResult, output: Path, tell: Teller) -> Iterator[Path]:
     from cellnet_sd.demo import figures
 
     adata = result.sdata[keys.TABLE]
@@ -174,8 +173,7 @@ def _draw(result: DemoResult, tissue: "SyntheticTissue | None", output: Path, te
     columns = dict.fromkeys((analysis.CLUSTER, label, analysis.DOMAIN))
     yield _saved(figures.umap_figure(adata, list(columns)), output / "umap.png")
     if result.sent is not None:
-        pairs = planted(tissue) if tissue else set()
-        yield _saved(figures.communication_figure(result.sent, pairs), output / "communication.png")
+        yield _saved(figures.communication_figure(result.sent, result.planted), output / "communication.png")
     yield _saved(tell.call("cn.pl.gallery", result.sdata), output / "cells.png")
     yield _saved(tell.call("cn.pl.composition", result.sdata), output / "composition.png")
 

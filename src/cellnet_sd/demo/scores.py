@@ -46,8 +46,8 @@ def truth_of(adata: "AnnData", tissue: "SyntheticTissue") -> "pd.DataFrame":
     return tissue.cells.set_index("name").loc[adata.obs_names]
 
 
-def score(adata: "AnnData", tissue: "SyntheticTissue", key: str, sent: "pd.DataFrame") -> Scores:
-    """Return the scores of an analysis by the groups in column `key`.
+def score(adata: "AnnData", tissue: "SyntheticTissue", sent: "pd.DataFrame") -> Scores:
+    """Return the scores of an analysis.
 
     Parameters
     ----------
@@ -55,8 +55,6 @@ def score(adata: "AnnData", tissue: "SyntheticTissue", key: str, sent: "pd.DataF
         The table with Leiden's clusters, domains and ranked genes.
     tissue
         The truth.
-    key
-        The column.
     sent
         Signal from group (rows) to group (columns).
     """
@@ -116,7 +114,7 @@ def _without_results(adata: "AnnData") -> "AnnData":
 def _shuffled(obs: "pd.DataFrame", key: str, seed: int) -> "pd.Series":
     rng = np.random.default_rng(seed)
     places = np.arange(len(obs))
-    for _, here in obs.reset_index().groupby(keys.SLIDE, observed=True).groups.items():
+    for here in obs.reset_index().groupby(keys.SLIDE, observed=True).groups.values():
         places[here] = rng.permutation(here)
     return obs[key].iloc[places].set_axis(obs.index)
 
