@@ -6,7 +6,6 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,6 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
 
 import cellnet_sd as cn
 from cellnet_sd.errors import (
@@ -113,25 +110,6 @@ def test_a_file_truncated_after_it_was_indexed_is_an_error_of_ours(path: Path) -
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with quiet(), pytest.raises(CellNetError, match=r"plain\.h5"):
         cn.read_anndata(path)
-
-
-@settings(
-    max_examples=60,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    phases=[Phase.explicit, Phase.reuse, Phase.generate],
-)
-@given(seed=st.integers(0, 2**32 - 1), policy=st.sampled_from(["raise", "skip"]))
-def test_flipped_bits_are_read_or_refused_but_never_worse(tmp_path: Path, seed: int, policy: str) -> None:
-    sound, path = tmp_path / "plain.h5", tmp_path / "flipped.h5"
-    if not sound.exists():
-        write(sound, *full_file())
-    raw = bytearray(sound.read_bytes())
-    rng = np.random.default_rng(seed)
-    for place in rng.integers(0, len(raw), rng.integers(1, 40)):
-        raw[place] ^= 1 << int(rng.integers(8))
-    path.write_bytes(raw)
-    with quiet(), suppress(CellNetError):
-        cn.read_anndata(path, index=False, on_error=policy)
 
 
 # --- files being written ---------------------------------------------------------------------------------------------

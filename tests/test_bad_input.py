@@ -186,14 +186,6 @@ def _bad_checksum(cell: h5py.Group) -> None:
     made.id.write_direct_chunk((0,), np.arange(3, dtype="f4").tobytes() + b"\x01\x02\x03\x04")
 
 
-def _short_chunk(cell: h5py.Group) -> None:
-    import zlib
-
-    del cell["expression"]
-    made = cell.create_dataset("expression", data=np.arange(3, dtype="f4"), chunks=(3,), compression="gzip")
-    made.id.write_direct_chunk((0,), zlib.compress(b"\x00" * 4))
-
-
 MALFORMED: dict[str, tuple[str, Callable[[h5py.Group], Any]]] = {
     "no expression": ("expression", lambda cell: cell.__delitem__("expression")),
     "too many genes": ("expression", lambda cell: _replace(cell, "expression", np.zeros(4, "f4"))),
@@ -208,7 +200,6 @@ MALFORMED: dict[str, tuple[str, Callable[[h5py.Group], Any]]] = {
     "sparse without data": ("expression", _with_sparse(data=None)),
     "damaged bytes": ("expression", _damaged),
     "wrong checksum": ("expression", _bad_checksum),
-    "chunk too short": ("expression", _short_chunk),
     "broken JSON": ("attributes.json", _with_json('{"tissue": "Lu')),
     "JSON that is no object": ("attributes.json", _with_json('["Lung"]')),
     "empty JSON text": ("attributes.json", _with_json("")),

@@ -146,8 +146,9 @@ def test_signals_obey_their_definition(tissue, file, expression, signals):
         assert len(i) > 50
         assert (slides[i] == slides[j]).all()
         assert distance[i, j].max() <= 200
-        assert set(types[i]) == {pair.sender}
-        assert set(types[j]) == {pair.receiver}
+        strength = pd.Series(signal[i, j]).groupby([types[i], types[j]]).sum()
+        assert strength.idxmax() == (pair.sender, pair.receiver)
+        assert 0.3 < strength.max() / strength.sum() < 1  # others signal too: the planted ones have to be found
         ligand, receptor = expression[pair.ligand].to_numpy(), expression[pair.receptor].to_numpy()
         expected = ligand[i] * receptor[j] * np.exp(-distance[i, j] / 60)
         np.testing.assert_allclose(signal[i, j], expected, rtol=1e-4)

@@ -234,27 +234,6 @@ def test_lung_elements_and_coordinate_systems(lung: Path) -> None:
     assert "2.125" in str(sdata.attrs["cellnet_sd"])
 
 
-def test_lung_slide_is_rebuilt_to_the_pixel(lung: Path) -> None:
-    with quiet():
-        sdata = cn.read(lung)
-        obs = sdata["table"]
-    image = sdata.images["NCBI858_tissue"]
-    finest = image["scale0"]["image"] if hasattr(image, "children") and image.children else image
-    slide = np.moveaxis(finest.transpose("c", "y", "x").values, 0, -1)
-    from spatialdata.transformations import get_transformation
-
-    offset = get_transformation(image, "NCBI858").to_affine_matrix(("x", "y"), ("x", "y"))[:2, 2].astype(int)
-    with h5py.File(lung) as root:
-        for name, (x, y) in zip(obs.obs_names, obs.obsm["spatial"].astype(int), strict=True):
-            window = root["NCBI858"][name]["images/tissue_patch"][()]
-            height, width = window.shape[:2]
-            top, left = y - height // 2 - offset[1], x - width // 2 - offset[0]
-            inside = slice(max(top, 0), top + height), slice(max(left, 0), left + width)
-            shown = slide[inside]
-            part = window[inside[0].start - top :, inside[1].start - left :]
-            np.testing.assert_array_equal(shown, part[: shown.shape[0], : shown.shape[1]])
-
-
 def test_lung_is_written_as_it_was_read(lung: Path, tmp_path: Path) -> None:
     with quiet():
         sdata = cn.read(lung, ccc="pairs", patches=("cell", "tissue"))

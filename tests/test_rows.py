@@ -170,7 +170,12 @@ def test_cell_order_overrides(tmp_path: Path, order: str, index: bool) -> None:
     assert order_of(path, cell_order=order) == ORDERS[order]
 
 
-@pytest.mark.parametrize("order", ["creation", "stored", "alphabetical"])
+def test_an_order_that_there_is_none_of_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="cell_order='alphabetical' is not one of"):
+        cn.read_anndata(write_cells(tmp_path / "a.h5"), cell_order="alphabetical", index=False)
+
+
+@pytest.mark.parametrize("order", ["creation", "stored"])
 def test_an_order_that_the_file_does_not_hold_is_an_error_that_names_the_way_out(tmp_path: Path, order: str) -> None:
     path = write_cells(tmp_path / "a.h5")
     with pytest.raises(LayoutError, match="cell_order="):

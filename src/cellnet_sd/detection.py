@@ -77,7 +77,7 @@ def lenient(source: Source) -> Problems:
 def _expression(source: Source, findings: Findings) -> Findings:
     index = source.index
     lengths = expression.gene_counts(index.forms[Component.EXPRESSION])
-    n_genes = lengths.most_common(1)[0][0] if lengths else _named_length(source)
+    n_genes = lengths.most_common(1)[0][0] if lengths else _named_length(source) or _stored_length(source)
     findings = msgspec.structs.replace(findings, n_genes=n_genes)
     rows = sample_rows(index, Component.EXPRESSION)
     if not len(rows):
@@ -118,6 +118,12 @@ def _named_length(source: Source) -> int:
     stated = source.index.stated[""].values
     named = [stated[key] for key in GENE_KEYS if isinstance(stated.get(key), list)]
     return len(named[0]) if named else len(source.index.gene_names or ())
+
+
+def _stored_length(source: Source) -> int:
+    """Return the length that sparse profiles state within, or that their `indptr` shows; 0 if they do not."""
+    rows = sample_rows(source.index, Component.EXPRESSION)
+    return expression.sampled_length(source.fetch(Component.EXPRESSION, rows))
 
 
 # --- images ----------------------------------------------------------------------------------------------------------

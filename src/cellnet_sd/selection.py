@@ -53,7 +53,7 @@ def select_rows(
 def _satisfying(index: CellIndex, where: str) -> NDArray[np.bool_]:
     frame = index.frame()
     try:
-        mask = frame.eval(where)
+        mask = frame.eval(where, local_dict={}, global_dict={})  # `@name` would find names of this module
     except (NameError, KeyError, SyntaxError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
         columns = ", ".join(map(repr, frame.columns))
         msg = f"{index.path}: where={where!r} cannot be evaluated ({error}). The columns are {columns}."

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cellnet_sd.components.attributes import Spellings
 from cellnet_sd.errors import LayoutError
 from cellnet_sd.layout import SLIDE_KEYS
-from cellnet_sd.naming import legal_names
+from cellnet_sd.naming import legal_name, legal_names
 
 CONTAINER = "container"
 WSI = "WSI_patch"
@@ -180,7 +180,14 @@ def _named(signal: _Signal, evidence: Evidence) -> Slides:
     kept = [originals[code] for code in used]
     if evidence.stated is not None and len(set(evidence.stated)) == len(kept):
         kept = list(evidence.stated)
-    return Slides(order.astype(np.int32), tuple(legal_names(kept)), tuple(kept), signal.words)
+    names = legal_names([_element_name(name) or _element_name(evidence.path.stem) or "slide" for name in kept])
+    return Slides(order.astype(np.int32), tuple(names), tuple(kept), signal.words)
+
+
+def _element_name(name: str) -> str:
+    """Return a legal name that elements can begin with: not hidden (`.x`), more than underscores; `""` if none."""
+    legal = legal_name(name).lstrip(".")
+    return legal if legal.strip("_") else ""
 
 
 def _labels(column: pd.Series) -> pd.Categorical:

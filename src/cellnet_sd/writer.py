@@ -219,7 +219,7 @@ class _Object:
         return self._sources[level]
 
     def _find(self, level: str) -> PatchSource | None:
-        if keys.CELL_PATCH not in self.adata.obs:
+        if not {keys.CELL_PATCH, keys.TISSUE_PATCH} & set(self.adata.obs):
             return None
         try:
             return PatchSource.of(self.adata, self.sdata, level, self.source)

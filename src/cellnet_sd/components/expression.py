@@ -1,5 +1,6 @@
 """The expression room: stored expression profiles ↔ rows of `X`, a CSR matrix of float32."""
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cellnet_sd.components.sparse import MalformedValueError, vector_from_raw
+from cellnet_sd.components.sparse import MalformedValueError, coordinates_from_raw, vector_from_raw
 from cellnet_sd.layout import Component
 from cellnet_sd.problems import Problem, Problems
 from cellnet_sd.sources.base import Raw, Unreadable
@@ -54,6 +55,17 @@ def stated_length(form: StoredForm) -> int | None:
     if not shape or len(shape) > 2 or (len(shape) == 2 and 1 not in shape):
         return None
     return max(shape) if max(shape) <= _MOST_GENES else None
+
+
+def sampled_length(raws: Sequence[Stored]) -> int:
+    """Return the length of a profile that most of `raws` state or show; 0 if none does."""
+    lengths: Counter[int] = Counter()
+    for raw in raws:
+        with contextlib.suppress(MalformedValueError):
+            shape = coordinates_from_raw(raw).shape if isinstance(raw, Raw) else (None, None)
+            if 1 in shape and None not in shape:
+                lengths[max(n for n in shape if n is not None)] += 1
+    return lengths.most_common(1)[0][0] if lengths else 0
 
 
 def misfits(column: FormColumn, rows: NDArray[np.int64], n_genes: int) -> Iterator[Problem]:

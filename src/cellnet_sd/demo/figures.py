@@ -8,7 +8,7 @@ import numpy as np
 
 from cellnet_sd import keys
 from cellnet_sd.demo.analysis import DOMAIN
-from cellnet_sd.drawing.style import ACCENT, FADED, UNKNOWN_COLOUR, bare, colours_of, new_figure, style
+from cellnet_sd.drawing.style import ACCENT, FADED, UNKNOWN_COLOUR, bare, colours_of, new_figure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,10 +49,9 @@ def slides_figure(sdata: "SpatialData", colour_by: Sequence[str]) -> "Figure":
     obs = sdata[keys.TABLE].obs
     slides = [slide for slide in obs[keys.SLIDE].cat.categories if keys.region(slide) in sdata.shapes][:_SLIDES_SHOWN]
     views = [View.of(sdata, slide) for slide in slides]
-    with style():
-        side = _SIDE * max(view.height / view.width for view in views)
-        width, height = (1 + len(colour_by)) * _SIDE, len(slides) * (side + _GAP) + _HEAD + _LEGEND
-        figure = new_figure(width, height)
+    side = _SIDE * max(view.height / view.width for view in views)
+    width, height = (1 + len(colour_by)) * _SIDE, len(slides) * (side + _GAP) + _HEAD + _LEGEND
+    with new_figure(width, height) as figure:
         for place, view in enumerate(views):
             bottom = height - _HEAD - (place + 1) * (side + _GAP) + _GAP
             corners = [(column * _SIDE + _GAP, bottom) for column in range(1 + len(colour_by))]
@@ -147,9 +146,8 @@ def umap_figure(adata: "AnnData", colour_by: Sequence[str]) -> "Figure":
     order = np.random.default_rng(0).permutation(adata.n_obs)
     place = adata.obsm["X_umap"][order]
     size = float(np.clip(12_000 / adata.n_obs, 0.5, 30))
-    with style():
-        width, height = len(colour_by) * _SIDE, _SIDE + _LEGEND
-        figure = new_figure(width, height)
+    width, height = len(colour_by) * _SIDE, _SIDE + _LEGEND
+    with new_figure(width, height) as figure:
         room = {"left": 0.02, "right": 0.98, "top": 1 - 0.35 / height, "bottom": _LEGEND / height}
         for ax, key in zip(
             figure.subplots(1, len(colour_by), squeeze=False, gridspec_kw=room)[0], colour_by, strict=True
@@ -176,11 +174,10 @@ def communication_figure(sent: "pd.DataFrame", planted: Collection[tuple[str, st
     planted
         Pairs to outline.
     """
-    with style():
-        side = 0.62 * len(sent) + 0.6
-        longest = max(len(str(name)) for name in sent.index) * 0.075
-        left, bottom = longest + 0.45, longest * 0.75 + 0.5
-        figure = new_figure(left + side + 1.0, bottom + side + 0.4)
+    side = 0.62 * len(sent) + 0.6
+    longest = max(len(str(name)) for name in sent.index) * 0.075
+    left, bottom = longest + 0.45, longest * 0.75 + 0.5
+    with new_figure(left + side + 1.0, bottom + side + 0.4) as figure:
         draw_communication(_panel(figure, (left, bottom), (side, side)), sent, planted)
         bar = _panel(figure, (left + side + 0.15, bottom), (0.14, side))
         figure.colorbar(figure.axes[0].images[0], cax=bar, label="share of all signal, %")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from cellnet_sd.drawing.style import BAR, FADED, N_COLOURS, colours_of, new_figure, style, wrapped
+from cellnet_sd.drawing.style import BAR, FADED, N_COLOURS, colours_of, new_figure, wrapped
 from cellnet_sd.drawing.subject import subject
 from cellnet_sd.errors import SelectionError
 from cellnet_sd.layout import LABELS
@@ -35,14 +35,8 @@ def draw_composition(obj: Any, *, by: str, label: str, others: Sequence[str] | N
     names = [name for name in (LABELS if others is None else others) if name in obs and name != label]
     counts = {name: _counts(obs[name], _VALUES_SHOWN) for name in names}
     crossed = _crossed(obs, by, label)
-    with style():
-        return _draw(
-            crossed,
-            colours_of(obs, label),
-            {name: count for name, count in counts.items() if len(count) > 1},
-            _constants(counts),
-            by,
-        )
+    several = {name: count for name, count in counts.items() if len(count) > 1}
+    return _draw(crossed, colours_of(obs, label), several, _constants(counts), by)
 
 
 def _require(obs: "pd.DataFrame", names: Sequence[str]) -> None:
@@ -98,21 +92,20 @@ def _draw(
     most = max([len(crossed), *(len(count) for count in counts.values())])
     body = max(most * _ROW, crossed.shape[1] * _LEGEND_LINE - foot, 2 * _ROW)
     height = head + body + foot
-    figure = new_figure(width, height)
+    with new_figure(width, height) as figure:
 
-    def panel(left: float, wide: float, n_bars: int) -> "Axes":
-        tall = n_bars * _ROW
-        return figure.add_axes((left / width, (height - head - tall) / height, wide / width, tall / height))
+        def panel(left: float, wide: float, n_bars: int) -> "Axes":
+            tall = n_bars * _ROW
+            return figure.add_axes((left / width, (height - head - tall) / height, wide / width, tall / height))
 
-    main = panel(_NAMES, _MAIN, len(crossed))
-    _stacked(main, crossed, colours, by)
-    left = _NAMES + _MAIN + _LEGEND
-    for name, count in counts.items():
-        _plain(panel(left + _NAMES, _SIDE, len(count)), count, name)
-        left += _NAMES + _SIDE + 0.5
-    if constants:
-        words = wrapped(f"All cells: {constants}", width - 0.4, 8, 1)
-        figure.text(0.2 / width, 1 - 0.2 / height, words, fontsize=8, color=FADED, va="center")
+        _stacked(panel(_NAMES, _MAIN, len(crossed)), crossed, colours, by)
+        left = _NAMES + _MAIN + _LEGEND
+        for name, count in counts.items():
+            _plain(panel(left + _NAMES, _SIDE, len(count)), count, name)
+            left += _NAMES + _SIDE + 0.5
+        if constants:
+            words = wrapped(f"All cells: {constants}", width - 0.4, 8, 1)
+            figure.text(0.2 / width, 1 - 0.2 / height, words, fontsize=8, color=FADED, va="center")
     return figure
 
 

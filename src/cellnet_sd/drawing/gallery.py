@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cellnet_sd import keys
 from cellnet_sd.drawing.cards import LEVELS, Card, card_height, card_width, draw_card
-from cellnet_sd.drawing.style import colours_of, is_known, new_figure, style
+from cellnet_sd.drawing.style import colours_of, is_known, new_figure
 from cellnet_sd.drawing.subject import Rows, Subject, diverse_rows, subject
 from cellnet_sd.errors import SelectionError
 from cellnet_sd.layout import CELL_DIAMETER, LABELS
@@ -64,8 +64,7 @@ def _page(cards: Sequence[Card], n_columns: int) -> "Figure":
     height = card_height(cards, width)
     n_rows = -(-len(cards) // n_columns)
     across, up = width + _SPACE, height + _SPACE
-    with style():
-        figure = new_figure(n_columns * across + _SPACE, n_rows * up + _SPACE)
+    with new_figure(n_columns * across + _SPACE, n_rows * up + _SPACE) as figure:
         for place, card in enumerate(cards):
             row, column = divmod(place, n_columns)
             corner = (_SPACE + column * across, _SPACE + (n_rows - 1 - row) * up)

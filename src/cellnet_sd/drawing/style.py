@@ -1,9 +1,9 @@
 """How figures look: colours that colour-blind readers can tell apart, text that fits, figures that show once."""
 
 import textwrap
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,32 +55,26 @@ _RC: Final = {
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
     "text.color": INK,
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-    "savefig.dpi": 150,
 }
 _CHARACTER_PT: Final = 0.53
 """Mean width of a character relative to the size of the font."""
 
 
-def style() -> AbstractContextManager[None]:
-    """Return the context in which figures are made."""
-    from matplotlib import rc_context
+@contextmanager
+def new_figure(width: float, height: float) -> Iterator["Figure"]:
+    """Give an empty figure, `width` by `height` inches, and this module's style while it is filled.
 
-    context: AbstractContextManager[None] = rc_context(dict(_RC))
-    return context
-
-
-def new_figure(width: float, height: float, **options: Any) -> "Figure":
-    """Return an empty figure, `width` by `height` inches, that a notebook shows once: as the value of its cell.
-
-    pyplot makes it, so that notebooks know how to draw it, and lets go of it at once.
+    pyplot makes it, so that a notebook knows how to draw it, and lets go of it at once: it shows once, as the value of
+    its cell.
     """
     from matplotlib import pyplot as plt
+    from matplotlib import rc_context
 
-    figure = plt.figure(figsize=(width, height), **options)
+    # before rc_context, which would take back what a notebook's backend sets when the first figure loads it
+    figure = plt.figure(figsize=(width, height), facecolor="white")
     plt.close(figure)
-    return figure
+    with rc_context(dict(_RC)):
+        yield figure
 
 
 def is_known(label: object) -> bool:

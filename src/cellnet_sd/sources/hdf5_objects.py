@@ -87,7 +87,7 @@ def check_is_hdf5(path: Path) -> None:
 
 def _explain(path: Path, error: Exception) -> Exception:
     text = str(error)
-    if "lock" in text or "already open" in text or "consistency flags" in text:
+    if "unable to lock" in text or "already open" in text or "consistency flags" in text:
         msg = (
             f"{path} is being written by another process, or its writer died before closing it. Wait for the writer, "
             f"or clear the mark with `h5clear -s` if there is none. ({text})"

@@ -1,20 +1,18 @@
 """Scanning an HDF5 file: one pass over its cells that reads names, attributes, captions and how the rest is stored."""
 
-import contextlib
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-from h5py import h5d, h5g, h5o
+from h5py import h5d, h5g
 from h5py._objects import ObjectID
+from numpy.typing import NDArray
 
 from cellnet_sd.components import attributes
-from cellnet_sd.components.images.spelling import read_patch
 from cellnet_sd.components.text import decode_text, is_utf8, raw_bytes, text_list
-from cellnet_sd.errors import CorruptFileError, LayoutError, MissingDependencyError
+from cellnet_sd.errors import CorruptFileError
 from cellnet_sd.layout import GENE_KEYS, Component
 from cellnet_sd.problems import Problem
 from cellnet_sd.progress import progress
@@ -32,9 +30,9 @@ from cellnet_sd.sources.hdf5_objects import (
     read_object,
 )
 from cellnet_sd.sources.hdf5_walk import CellGroup, Walk
+from cellnet_sd.sources.hdf5_wsi import WsiImages, numbered_in_full
 
 _TEXTS = (Component.ATTRIBUTES, Component.CAPTION)
-_HASHED = 4096
 _CAPTION_ATTRS = (Component.CAPTION.value, "caption")
 _KNOWN_MEMBERS = frozenset({"images", *Component, *GENE_KEYS})
 
@@ -96,10 +94,7 @@ class _Scanner:
     facts: Facts = field(default_factory=Facts)
     forms: dict[Component, _Forms] = field(default_factory=lambda: {component: _Forms() for component in Component})
     wsi: list[int] = field(default_factory=list)
-    wsi_of_address: dict[int, int] = field(default_factory=dict)
-    wsi_of_content: dict[tuple[int, bytes], int] = field(default_factory=dict)
-    first_wsi: dict[int, h5d.DatasetID] = field(default_factory=dict)
-    last_wsi: dict[int, h5d.DatasetID] = field(default_factory=dict)
+    images: WsiImages = field(default_factory=WsiImages)
 
     def add(self, cell: CellGroup) -> None:
         facts = self.facts
@@ -118,9 +113,8 @@ class _Scanner:
         self._note_unknown(cell.group)
 
     def finish(self) -> Facts:
-        self._check_wsi()
         self.facts.forms = {component: forms.column() for component, forms in self.forms.items()}
-        self.facts.wsi = np.array(self.wsi, dtype=np.int32)
+        self.facts.wsi = self._wsi_numbers()
         return self.facts
 
     def _component(self, group: h5g.GroupID, component: Component) -> None:
@@ -146,7 +140,7 @@ class _Scanner:
         elif isinstance(node, h5d.DatasetID):
             check_dataset(node)
             if component is Component.WSI_PATCH:
-                self.wsi[-1] = self._which_wsi(node)
+                self.wsi[-1] = self.images.number(node)
 
     def _text(self, raw: Raw) -> str:
         stored = raw_bytes(raw)
@@ -170,40 +164,13 @@ class _Scanner:
         self.facts.documents[-1] = {name: plain(read_attr(group, name)) for name in names}
         return StoredForm("attribute", dtype="one HDF5 attribute each")
 
-    def _which_wsi(self, dataset: h5d.DatasetID) -> int:
-        """Return the number of a stored image: equal address, else equal length and hash of its first bytes."""
-        address = h5o.get_info(dataset).addr
-        if address not in self.wsi_of_address:
-            content = stored_signature(dataset)
-            if content not in self.wsi_of_content:
-                self._check_image(dataset)
-                self.wsi_of_content[content] = len(self.wsi_of_content)
-                self.first_wsi[self.wsi_of_content[content]] = dataset
-            self.wsi_of_address[address] = self.wsi_of_content[content]
-            self.last_wsi[self.wsi_of_content[content]] = dataset
-        return self.wsi_of_address[address]
-
-    def _check_image(self, dataset: h5d.DatasetID) -> None:
-        """Refuse what is no image: it is no sign of another slide."""
-        with contextlib.suppress(MissingDependencyError):  # an image all the same, for all that can be told
-            read_patch(Raw(read_dataset(dataset)))
-
-    def _check_wsi(self) -> None:
-        """Compare one pair of images per signature in full: equal beginnings are no proof.
-
-        Raises
-        ------
-        LayoutError
-            If two images that begin alike differ.
-        """
-        for image, first in self.first_wsi.items():
-            last = self.last_wsi[image]
-            if first != last and not np.array_equal(read_dataset(first), read_dataset(last)):
-                msg = (
-                    f"{self.file.filename}: two WSI patches have equal lengths and beginnings but differ. "
-                    "Name what tells the slides apart with slide_key=."
-                )
-                raise LayoutError(msg)
+    def _wsi_numbers(self) -> NDArray[np.int32]:
+        numbers = np.array(self.wsi, dtype=np.int32)
+        if not self.images.are_sure:
+            rows = np.flatnonzero(numbers >= 0)
+            cells = [f"{self.facts.containers[row]}/{self.facts.names[row]}" for row in rows]
+            numbers[rows] = numbered_in_full(self.file, cells)
+        return numbers
 
     def _note_unknown(self, group: h5g.GroupID) -> None:
         names = {name.decode(errors="replace") for name in group}
@@ -266,22 +233,6 @@ def _dtype_name(dtype: np.dtype[Any]) -> str:
     if (inner := h5py.check_vlen_dtype(dtype)) is not None:
         return "text" if inner in (str, bytes) else f"variable-length {inner}"
     return {"S": "text", "V": "opaque bytes"}.get(dtype.kind, str(dtype))
-
-
-def stored_signature(dataset: h5d.DatasetID) -> tuple[int, bytes]:
-    """Return the stored length of a dataset and a hash of the first 4 KiB of its stored bytes."""
-    length = dataset.get_storage_size()
-    if dataset.get_create_plist().get_layout() == h5d.CHUNKED and dataset.get_num_chunks():
-        stored = dataset.read_direct_chunk(dataset.get_chunk_info(0).chunk_offset)[1]
-    else:
-        stored = _first_bytes(read_dataset(dataset))
-    return length, hashlib.blake2b(bytes(stored[:_HASHED]), digest_size=16).digest()
-
-
-def _first_bytes(array: np.ndarray[Any, Any]) -> bytes:
-    if array.dtype == object:
-        return b"".join(bytes(item) for item in array.reshape(-1)[:_HASHED])
-    return np.ascontiguousarray(array).reshape(-1)[:_HASHED].tobytes()
 
 
 def plain(value: Any) -> Any:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellnet_sd.layout import CCC_REACH_UM
-from cellnet_sd.synthetic.catalogue import CELL_TYPES, Signal
+from cellnet_sd.synthetic.catalogue import Signal
 from cellnet_sd.synthetic.expression import Panel
 
 if TYPE_CHECKING:
@@ -20,38 +20,35 @@ _RECEIVERS: Final = 12
 Links = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
 
 
-def signal_links(
-    xy: NDArray[np.int64], kind: NDArray[np.int8], expression: "sparse.csr_matrix", panel: Panel, mpp: float
-) -> list[Links]:
+def signal_links(xy: NDArray[np.int64], expression: "sparse.csr_matrix", panel: Panel, mpp: float) -> list[Links]:
     """Return, for each planted pair, who sends, who receives and how strongly, within one slide.
 
-    The signal is ligand * receptor * exp(-distance / 60 µm), from each cell of the sending type that expresses the
-    ligand to the 12 nearest cells of the receiving type that express the receptor, up to 200 µm away.
+    The signal is ligand * receptor * exp(-distance / 60 µm), from each cell that expresses the ligand to the 12 nearest
+    other cells that express the receptor, up to 200 µm away. The planted types express them most, and not they alone:
+    who signals to whom has to be found among weaker signals.
     """
     columns = expression.tocsc()
-    return [_links((xy * mpp).astype(np.float64), kind, columns, panel, signal) for signal in panel.signals]
+    return [_links((xy * mpp).astype(np.float64), columns, panel, signal) for signal in panel.signals]
 
 
-def _links(
-    um: NDArray[np.float64], kind: NDArray[np.int8], columns: "sparse.csc_matrix", panel: Panel, signal: Signal
-) -> Links:
+def _links(um: NDArray[np.float64], columns: "sparse.csc_matrix", panel: Panel, signal: Signal) -> Links:
     from scipy.spatial import cKDTree
 
-    ligand = _level(columns, panel.genes.index(signal.ligand), kind == CELL_TYPES.index(signal.sender))
-    receptor = _level(columns, panel.genes.index(signal.receptor), kind == CELL_TYPES.index(signal.receiver))
+    ligand = _level(columns, panel.genes.index(signal.ligand))
+    receptor = _level(columns, panel.genes.index(signal.receptor))
     senders, receivers = np.flatnonzero(ligand), np.flatnonzero(receptor)
     if not len(senders) or not len(receivers):
         return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
     nearest = np.arange(1, _RECEIVERS + 1)
     distance, found = cKDTree(um[receivers]).query(um[senders], k=nearest, distance_upper_bound=CCC_REACH_UM)
-    sends, place = np.nonzero(np.isfinite(distance))
+    sends, place = np.nonzero(np.isfinite(distance) & (distance > 0))
     i, j = senders[sends], receivers[found[sends, place]]
     strength = ligand[i] * receptor[j] * np.exp(-distance[sends, place] / _DECAY_UM)
     return i, j, strength.astype(np.float32)
 
 
-def _level(columns: "sparse.csc_matrix", gene: int, of_type: NDArray[np.bool_]) -> NDArray[np.float32]:
-    return np.where(of_type, columns[:, [gene]].toarray().ravel(), np.float32(0))
+def _level(columns: "sparse.csc_matrix", gene: int) -> NDArray[np.float32]:
+    return columns[:, [gene]].toarray().ravel()
 
 
 class SignalRows(Sequence["sparse.csr_matrix"]):

@@ -17,6 +17,7 @@ _BATCH_VALUES: Final = 1 << 22
 _MARKER_COUNT: Final = 4.0
 _SIGNAL_COUNT: Final = 1.5
 _LEAK: Final = 0.02
+_SIGNAL_LEAK: Final = 0.008
 _DISPERSION: Final = 0.4
 _LIBRARY_SPREAD: Final = 0.3
 
@@ -75,12 +76,12 @@ def _mean_counts(
 ) -> NDArray[np.float64]:
     column = {gene: number for number, gene in enumerate(genes)}
     counts = rng.lognormal(-1.2, 1.0, len(genes)) * rng.lognormal(0, 0.2, (len(CELL_TYPES), len(genes)))
-    expressed = [(name, gene, _MARKER_COUNT) for name, own in markers.items() for gene in own]
-    expressed += [(signal.sender, signal.ligand, _SIGNAL_COUNT) for signal in signals]
-    expressed += [(signal.receiver, signal.receptor, _SIGNAL_COUNT) for signal in signals]
-    for name, gene, count in expressed:
+    expressed = [(name, gene, _MARKER_COUNT, _LEAK) for name, own in markers.items() for gene in own]
+    expressed += [(signal.sender, signal.ligand, _SIGNAL_COUNT, _SIGNAL_LEAK) for signal in signals]
+    expressed += [(signal.receiver, signal.receptor, _SIGNAL_COUNT, _SIGNAL_LEAK) for signal in signals]
+    for name, gene, count, leak in expressed:
         level = count * rng.lognormal(0, 0.25)
-        counts[:, column[gene]] = _LEAK * level
+        counts[:, column[gene]] = leak * level
         counts[CELL_TYPES.index(name), column[gene]] = level
     return counts
 

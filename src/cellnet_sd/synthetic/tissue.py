@@ -83,7 +83,7 @@ def _make_slide(rng: np.random.Generator, recipe: Recipe, panel: Panel, n_cells:
         attributes_text(cells, tissue.corner),
         captions(for_words, cells),
         expression,
-        signal_links(cells.xy, cells.kind, expression, panel, recipe.mpp),
+        signal_links(cells.xy, expression, panel, recipe.mpp),
     )
 
 
