@@ -20,10 +20,20 @@ from cellnet_sd.components.ccc import CCCContext, CCCLayoutName, CCCLinks
 from cellnet_sd.errors import CellNetWarning, LayoutError
 from cellnet_sd.findings import Findings, SlideFinding
 from cellnet_sd.keys import SPATIAL
-from cellnet_sd.layout import CCC_LAYOUT_KEY, CCC_REACH_UM, MPP_KEYS, PAIR_KEYS, PATCHES, WSI_SCALE_KEYS, Component
+from cellnet_sd.layout import (
+    CCC_LAYOUT_KEY,
+    CCC_REACH_UM,
+    GENE_KEYS,
+    MPP_KEYS,
+    PAIR_KEYS,
+    PATCHES,
+    WSI_SCALE_KEYS,
+    Component,
+)
 from cellnet_sd.problems import Problems
 from cellnet_sd.rows import CellOrder, row_order
 from cellnet_sd.sources.base import Raw, Source
+from cellnet_sd.sources.genelist import listed_beside, read_gene_list
 
 Rows = NDArray[np.int64]
 
@@ -77,11 +87,14 @@ def lenient(source: Source) -> Problems:
 def _expression(source: Source, findings: Findings) -> Findings:
     index = source.index
     lengths = expression.gene_counts(index.forms[Component.EXPRESSION])
-    n_genes = lengths.most_common(1)[0][0] if lengths else _named_length(source) or _stored_length(source)
-    findings = msgspec.structs.replace(findings, n_genes=n_genes)
     rows = sample_rows(index, Component.EXPRESSION)
     if not len(rows):
         return msgspec.structs.replace(findings, expression=source.choices.expression)
+    try:
+        n_genes = lengths.most_common(1)[0][0] if lengths else _shown_length(source, rows)
+    except LayoutError as error:
+        return msgspec.structs.replace(findings, errors={**findings.errors, Component.EXPRESSION: str(error)})
+    findings = msgspec.structs.replace(findings, n_genes=n_genes)
     problems = lenient(source)
     matrix = expression.decode(source.fetch(Component.EXPRESSION, rows), rows, n_genes, problems).matrix
     matrix = matrix[~np.isin(rows, problems.rows)]
@@ -108,22 +121,25 @@ def _expression(source: Source, findings: Findings) -> Findings:
     return msgspec.structs.replace(findings, expression=kind, expression_words=words)
 
 
-def _named_length(source: Source) -> int:
-    """Return how many genes are named, for profiles that do not state their length."""
-    from cellnet_sd.layout import GENE_KEYS
-    from cellnet_sd.sources.genelist import read_gene_list
+def _shown_length(source: Source, rows: Rows) -> int:
+    """Return the length of profiles whose stored form does not state it: as named, as sampled, or as listed beside.
 
+    Raises
+    ------
+    LayoutError
+        If it shows nowhere.
+    """
     if source.choices.gene_list is not None:
         return len(read_gene_list(source.choices.gene_list))
     stated = source.index.stated[""].values
     named = [stated[key] for key in GENE_KEYS if isinstance(stated.get(key), list)]
-    return len(named[0]) if named else len(source.index.gene_names or ())
-
-
-def _stored_length(source: Source) -> int:
-    """Return the length that sparse profiles state within, or that their `indptr` shows; 0 if they do not."""
-    rows = sample_rows(source.index, Component.EXPRESSION)
-    return expression.sampled_length(source.fetch(Component.EXPRESSION, rows))
+    length = len(named[0]) if named else len(source.index.gene_names or ())
+    length = length or expression.sampled_length(source.fetch(Component.EXPRESSION, rows))
+    length = length or listed_beside(source.path)
+    if not length:
+        msg = f"{source.path}: its sparse profiles do not say how many genes there are. Pass gene_list=."
+        raise LayoutError(msg)
+    return length
 
 
 # --- images ----------------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ def legal_names(names: Sequence[str], *, taken: Iterable[str] = ()) -> list[str]
         candidate, count = name, 1
         while candidate.lower() in used:
             count += 1
-            candidate = f"{name}_{count}"
+            candidate = legal_name(f"{name}_{count}")  # `_` and its twin: `_2`, not `__2`
         used.add(candidate.lower())
         unique.append(candidate)
     return unique

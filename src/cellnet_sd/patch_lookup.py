@@ -150,7 +150,7 @@ class PatchSource:
         order = provenance(adata, "choices").get("cell_order")
         sources = tuple(_reopen(Path(source or name), order) for name in names)
         for at, opened in enumerate(sources):
-            _check_names(opened, row[place == at], adata.obs_names[place == at])
+            _check_names(opened, row[place == at], [names[place == at] for names in _known_as(adata)])
         frame = _common([frame_of(opened, level) for opened in sources])
         return cls(Path(source or names[0]), sources, place, row, frame)
 
@@ -212,12 +212,18 @@ def _reopen(path: Path, order: CellOrder | None) -> Source:
     return open_source(path, Choices(cell_order=order))
 
 
-def _check_names(source: Source, rows: NDArray[np.int64], names: pd.Index) -> None:
+def _known_as(adata: "AnnData") -> list[pd.Index]:
+    """Return the names of the cells: as they are now, and as they were read, which concatenating tables leaves alone."""
+    read = [pd.Index(adata.obs[keys.INSTANCE_KEY])] if keys.INSTANCE_KEY in adata.obs else []
+    return [*read, adata.obs_names]
+
+
+def _check_names(source: Source, rows: NDArray[np.int64], known_as: Sequence[pd.Index]) -> None:
     """Refuse a file whose rows are not the cells they are said to be."""
     inside = rows < len(source.index)
     found = source.index.names.iloc[rows[inside]].to_numpy()
-    expected = np.array([str(name).rsplit("/", 1)[-1] for name in names[inside]], dtype=object)
-    if not inside.all() or not _alike(found, expected):
+    bare = ([str(name).rsplit("/", 1)[-1] for name in names[inside]] for names in known_as)
+    if not inside.all() or not any(_alike(found, np.array(names, dtype=object)) for names in bare):
         msg = f"{source.path} is not the file the cells were read from: its rows are other cells. Pass source=."
         raise SourceMovedError(msg)
 

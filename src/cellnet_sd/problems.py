@@ -56,7 +56,7 @@ class Problems:
         """
         problem = Problem(int(row), str(component), reason)
         if self.policy == "raise":
-            msg = f"{self.describe(problem)} Pass on_error='skip' to leave such cells out."
+            msg = f"{self.describe(problem).rstrip('.')}. Pass on_error='skip' to leave such cells out."
             raise MalformedCellError(msg)
         self.found.append(problem)
 

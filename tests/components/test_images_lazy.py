@@ -17,7 +17,7 @@ from cellnet_sd.components.images.decode import Frame
 from cellnet_sd.components.images.lazy import patch_array, patch_stack_element, stack_image, wsi_element
 from cellnet_sd.errors import CellNetWarning, MalformedCellError
 from cellnet_sd.layout import Component
-from cellnet_sd.sources.base import Raw, Source
+from cellnet_sd.sources.base import Fetches, Raw
 
 CELL = Component.CELL_PATCH
 N = 150
@@ -51,8 +51,9 @@ def lazy_array(rows: Any = None) -> tuple[CountingSource, Any]:
     return source, patch_array(source, CELL, rows, [NAMES[i] for i in rows], FRAME)
 
 
-def test_the_fake_is_a_source():
-    assert isinstance(CountingSource(), Source)
+def test_the_fake_has_what_the_protocol_asks():
+    fake: Fetches = CountingSource()
+    assert all(hasattr(fake, name) for name in ("path", "fetch"))
 
 
 # --- patch_array ------------------------------------------------------------------------------------------------------

@@ -260,12 +260,16 @@ def _braced(text: str) -> str:
     return text.replace("{", "{{").replace("}", "}}")
 
 
-def _parsed(text: Any) -> Any:
-    """Return what JSON text holds; text that a user put there and that is no JSON stays text."""
+def _parsed(item: Any) -> Any:
+    """Return what JSON text holds; numbers, and text that a user put there and that is no JSON, stay as they are."""
+    if isinstance(item, np.generic):
+        item = item.item()
+    if isinstance(item, int | float):
+        return item
     try:
-        return json.loads(text)
+        return json.loads(item)
     except (TypeError, json.JSONDecodeError):
-        return str(text)
+        return str(item)
 
 
 def _spread(values: Sequence[Any], present: NDArray[np.bool_], missing: Any) -> NDArray[np.object_]:

@@ -5,10 +5,13 @@ exactly as stored (a value written differently from its neighbours, a key absent
 exception, cell by cell, so that writing back loses nothing.
 """
 
+import heapq
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -60,8 +63,8 @@ class Spellings(msgspec.Struct, frozen=True):
     """How the attributes of a file are spelled, in the order of their keys."""
 
     attributes: tuple[Attribute, ...] = ()
-    exceptions: dict[str, dict[str, list[Any]]] = msgspec.field(default_factory=dict)
-    """By attribute and cell: `[value]` as stored, or `[]` where the key is absent."""
+    exceptions: dict[str, dict[str, str | None]] = msgspec.field(default_factory=dict)
+    """By attribute and cell: the value as stored, as JSON text (which holds NaN); `None` where the key is absent."""
 
     def for_cells(self, names: Mapping[str, str]) -> "Spellings":
         """Return the spellings with exceptions only of the cells that are keys of `names`, renamed to its values."""
@@ -152,21 +155,33 @@ def decode(documents: Sequence[Document | None]) -> AttributeTable:
 
 
 def key_order(documents: Iterable[Document | None]) -> list[str]:
-    """Return all keys of `documents`, each after the key it follows where it was first met."""
-    order: list[str] = []
-    known: set[str] = set()
-    for document in documents:
-        if document is None or known.issuperset(document):
-            continue
-        at = 0
-        for key in document:
-            if key in known:
-                at = order.index(key) + 1
-                continue
-            order.insert(at, key)
-            known.add(key)
-            at += 1
-    return order
+    """Return all keys of `documents` in an order that agrees with each of them, if there is one.
+
+    Where documents leave it open, published attributes come first, in the published order, then others as first met.
+    """
+    orders = dict.fromkeys(tuple(document) for document in documents if document)
+    met = list(dict.fromkeys(key for order in orders for key in order))
+    rank = {key: ATTRIBUTES.index(key) if key in ATTRIBUTES else len(ATTRIBUTES) + at for at, key in enumerate(met)}
+    before: dict[str, set[str]] = {key: set() for key in met}
+    for order in orders:
+        for first, second in pairwise(order):
+            before[second].add(first)
+    sorter = TopologicalSorter(before)
+    try:
+        sorter.prepare()
+    except CycleError:  # documents contradict each other: no order agrees with all
+        return sorted(met, key=rank.__getitem__)
+    return list(_by_rank(sorter, rank))
+
+
+def _by_rank(sorter: "TopologicalSorter[str]", rank: Mapping[str, int]) -> Iterator[str]:
+    ready: list[tuple[int, str]] = []
+    while sorter.is_active():
+        for key in sorter.get_ready():
+            heapq.heappush(ready, (rank[key], key))
+        key = heapq.heappop(ready)[1]
+        sorter.done(key)
+        yield key
 
 
 def _columns(names: Sequence[str]) -> list[str]:
@@ -225,14 +240,14 @@ class _Stored:
             return codec.values(self.lengths()[self.present])
         return codec.values(codec.column(self.values, self.present)[self.present])
 
-    def exceptions(self, attribute: Attribute) -> dict[str, list[Any]]:
-        odd = {str(row): [] if self.absent[row] else [None] for row in self._oddly_missing(attribute)}
+    def exceptions(self, attribute: Attribute) -> dict[str, str | None]:
+        odd = {str(row): None if self.absent[row] else "null" for row in self._oddly_missing(attribute)}
         rows = np.flatnonzero(self.present)
         again = self.respelled(attribute.codec)
         odd |= {
-            str(row): [value]
+            str(row): to_json(value)
             for row, value, spelled in zip(rows, self.values, again, strict=True)
-            if not _identical(value, spelled)
+            if not _identical(value, spelled) or _reads_as_missing(attribute.codec, value)
         }
         return odd
 
@@ -339,23 +354,32 @@ def _add(documents: list[dict[str, Any]], attribute: Attribute, present: NDArray
 
 
 def _restore(
-    documents: list[dict[str, Any]], attribute: Attribute, exceptions: Mapping[str, list[Any]], index: pd.Index
+    documents: list[dict[str, Any]], attribute: Attribute, exceptions: Mapping[str, str | None], index: pd.Index
 ) -> None:
     """Put back the stored spelling of the cells whose value is still the one that was stored."""
     if not exceptions:
         return
+    name, codec = attribute.name, attribute.codec
     rows = index.get_indexer_for(pd.Index(list(exceptions)))
-    for row, stored in zip(rows, exceptions.values(), strict=True):
+    for row, text in zip(rows, exceptions.values(), strict=True):
         if row < 0:
             continue
         document = documents[row]
-        missing = document.get(attribute.name) is None
-        if not stored and missing:
-            document.pop(attribute.name, None)
-        elif stored and stored[0] is None and missing:
-            document[attribute.name] = None
-        elif not missing and stored and _means_the_same(attribute.codec, stored[0], document[attribute.name]):
-            document[attribute.name] = stored[0]
+        stored = None if text is None else json.loads(text)
+        if document.get(name) is not None:
+            if stored is not None and _means_the_same(codec, stored, document[name]):
+                document[name] = stored
+        elif text is None:
+            document.pop(name, None)
+        elif stored is None or _reads_as_missing(codec, stored):
+            document[name] = stored
+
+
+def _reads_as_missing(codec: Codec, stored: Any) -> bool:
+    """Whether a stored value becomes NaN in its column, as a missing one does."""
+    if isinstance(codec, Position):
+        return all(map(math.isnan, Position.parse(stored)))
+    return isinstance(codec, Length | Number) and isinstance(stored, float) and math.isnan(stored)
 
 
 def _means_the_same(codec: Codec, stored: Any, spelled: Any) -> bool:

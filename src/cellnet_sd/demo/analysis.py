@@ -123,7 +123,7 @@ def signals(adata: "AnnData", tell: Teller, key: str) -> "pd.DataFrame":
 
 def ranked_pairs(scores: "pd.DataFrame") -> "pd.Series":
     """Return the scores of (sender, receiver), the highest first."""
-    return scores.stack().sort_values(ascending=False, kind="stable")
+    return scores.stack().dropna().sort_values(ascending=False, kind="stable")
 
 
 def _by_group(adata: "AnnData", key: str, values: Any) -> "pd.DataFrame":

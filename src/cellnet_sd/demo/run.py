@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cellnet_sd.datasets import SyntheticTissue
 
 _MOST_CELLS: Final = 20_000
+_PAIRS_SHOWN: Final = 6
 _TISSUE: Final = "tissue.h5"
 
 
@@ -33,6 +34,8 @@ class DemoResult:
         The figures, in the order they were made.
     sent
         Signal from group (rows) to group (columns); `None` without CCC.
+    enriched
+        Z-scores of the number of links from group to group, against random labels; `None` without CCC.
     planted
         The planted pairs of sending and receiving cell types; none where the truth is unknown.
     scores, shuffled
@@ -42,6 +45,7 @@ class DemoResult:
     sdata: "SpatialData"
     figures: list[Path] = field(default_factory=list)
     sent: "pd.DataFrame | None" = None
+    enriched: "pd.DataFrame | None" = None
     planted: frozenset[tuple[str, str]] = frozenset()
     scores: Scores | None = None
     shuffled: Scores | None = None
@@ -135,32 +139,34 @@ def _analyse(sdata: "SpatialData", tissue: "SyntheticTissue | None", seed: int, 
     tell.section("Genes that vary in space (Moran's I)")
     analysis.spatial_genes(adata, tell)
     tell.section("Cell-cell communication")
-    sent = _communicate(adata, labels, seed, tell)
-    if tissue is None or sent is None:
-        return DemoResult(sdata, sent=sent)
+    sent, enriched = _communicate(adata, labels, seed, tell)
+    if tissue is None or enriched is None:
+        return DemoResult(sdata, sent=sent, enriched=enriched)
     tell.section("Against the truth, beside the same analysis of labels shuffled within each slide")
-    found = score(adata, tissue, sent)
+    found = score(adata, tissue, enriched)
     shuffled = score_shuffled(adata, tissue, labels.key, seed)
     planted = frozenset(tissue.pairs[["sender", "receiver"]].itertuples(index=False, name=None))
-    tell_scores(tell, found, shuffled, len(planted), len(sent))
-    return DemoResult(sdata, sent=sent, planted=planted, scores=found, shuffled=shuffled)
+    tell_scores(tell, found, shuffled, len(planted), len(enriched))
+    return DemoResult(sdata, [], sent, enriched, planted, found, shuffled)
 
 
-def _communicate(adata: "AnnData", labels: analysis.Labels, seed: int, tell: Teller) -> "pd.DataFrame | None":
+def _communicate(
+    adata: "AnnData", labels: analysis.Labels, seed: int, tell: Teller
+) -> "tuple[pd.DataFrame, pd.DataFrame] | tuple[None, None]":
+    """Return the signal from group to group, and the z-scores of its links."""
     if keys.CCC_CONNECTIVITIES not in adata.obsp:
         tell.line("The file stores no CCC between cells.")
-        return None
+        return None, None
     if labels.reason:
         tell.line(f"Not by cell type, since {labels.reason}; by cluster instead.")
     sent = analysis.signals(adata, tell, labels.key)
-    more_than_chance = analysis.enrichment(adata, tell, labels.key, seed, connectivity_key=keys.CCC)
-    pairs = analysis.ranked_pairs(sent)
-    rows = [("sender → receiver", "share of all signal", "z of its links")]
-    for (sender, receiver), signal in pairs[pairs > 0].head(6).items():
-        z = more_than_chance.loc[sender, receiver]
-        rows.append((f"{sender} → {receiver}", f"{signal / pairs.sum():.0%}", f"{z:.1f}"))
+    enriched = analysis.enrichment(adata, tell, labels.key, seed, connectivity_key=keys.CCC)
+    rows = [("sender → receiver", "more links than chance, z", "share of all signal")]
+    for (sender, receiver), z in analysis.ranked_pairs(enriched).head(_PAIRS_SHOWN).items():
+        share = sent.loc[sender, receiver] / sent.to_numpy().sum()
+        rows.append((f"{sender} → {receiver}", f"{z:.1f}", f"{share:.0%}"))
     tell.table(rows)
-    return sent
+    return sent, enriched
 
 
 def _draw(result: DemoResult, output: Path, tell: Teller) -> Iterator[Path]:

@@ -32,7 +32,7 @@ class Scores:
     markers
         Share of the groups whose first marker is a planted one.
     pairs
-        Share of the planted (sender, receiver) types among as many that signal most.
+        Share of the planted (sender, receiver) types among as many with the most links beyond chance.
     """
 
     clusters: float
@@ -46,7 +46,7 @@ def truth_of(adata: "AnnData", tissue: "SyntheticTissue") -> "pd.DataFrame":
     return tissue.cells.set_index("name").loc[adata.obs_names]
 
 
-def score(adata: "AnnData", tissue: "SyntheticTissue", sent: "pd.DataFrame") -> Scores:
+def score(adata: "AnnData", tissue: "SyntheticTissue", enriched: "pd.DataFrame") -> Scores:
     """Return the scores of an analysis.
 
     Parameters
@@ -55,8 +55,8 @@ def score(adata: "AnnData", tissue: "SyntheticTissue", sent: "pd.DataFrame") -> 
         The table with Leiden's clusters, domains and ranked genes.
     tissue
         The truth.
-    sent
-        Signal from group (rows) to group (columns).
+    enriched
+        Z-scores of the links from group (rows) to group (columns).
     """
     from sklearn.metrics import adjusted_rand_score
 
@@ -65,7 +65,7 @@ def score(adata: "AnnData", tissue: "SyntheticTissue", sent: "pd.DataFrame") -> 
         float(adjusted_rand_score(truth["cell_type"], adata.obs[analysis.CLUSTER])),
         float(adjusted_rand_score(truth["domain"], adata.obs[analysis.DOMAIN])),
         _first_markers(adata, tissue.markers),
-        planted_first(sent, tissue),
+        planted_first(enriched, tissue),
     )
 
 
@@ -74,10 +74,10 @@ def _first_markers(adata: "AnnData", planted: Mapping[str, tuple[str, ...]]) -> 
     return float(np.mean([names[group][0] in planted.get(group, ()) for group in names.dtype.names]))
 
 
-def planted_first(sent: "pd.DataFrame", tissue: "SyntheticTissue") -> float:
-    """Return the share of the planted (sender, receiver) types among as many of the strongest."""
+def planted_first(enriched: "pd.DataFrame", tissue: "SyntheticTissue") -> float:
+    """Return the share of the planted (sender, receiver) types among as many with the highest scores."""
     planted = set(tissue.pairs[["sender", "receiver"]].itertuples(index=False, name=None))
-    return float(np.mean([pair in planted for pair in analysis.ranked_pairs(sent).index[: len(planted)]]))
+    return float(np.mean([pair in planted for pair in analysis.ranked_pairs(enriched).index[: len(planted)]]))
 
 
 def score_shuffled(adata: "AnnData", tissue: "SyntheticTissue", key: str, seed: int) -> Scores:
@@ -98,7 +98,7 @@ def score_shuffled(adata: "AnnData", tissue: "SyntheticTissue", key: str, seed: 
         float(adjusted_rand_score(_shuffled(truth, "cell_type", seed), adata.obs[analysis.CLUSTER])),
         float(adjusted_rand_score(truth["domain"], other.obs[analysis.DOMAIN])),
         _first_markers(other, tissue.markers),
-        planted_first(analysis.signals(other, silent, key), tissue),
+        planted_first(analysis.enrichment(other, silent, key, seed, connectivity_key=keys.CCC), tissue),
     )
 
 
@@ -135,7 +135,7 @@ def tell_scores(tell: Teller, found: Scores, shuffled: Scores, n_pairs: int, n_g
             ("spatial domains = planted domains (ARI)", index(found.domains), index(shuffled.domains)),
             ("cell types whose first marker was planted", of(found.markers, n_groups), of(shuffled.markers, n_groups)),
             (
-                f"planted sender → receiver types among the {n_pairs} strongest",
+                "planted sender → receiver types ranked first",
                 of(found.pairs, n_pairs),
                 of(shuffled.pairs, n_pairs),
             ),

@@ -112,6 +112,24 @@ def _beside(path: Path, n_genes: int) -> Genes | None:
     return None
 
 
+def listed_beside(path: Path) -> int:
+    """Return how many genes the lists beside the file name, for profiles that do not show their length; 0 without one.
+
+    Raises
+    ------
+    LayoutError
+        If they name different numbers of genes.
+    """
+    for files in _tiers(path):
+        lengths = {len(read_gene_list(file)) for file in files}
+        if len(lengths) > 1:
+            msg = f"{path}: the gene lists beside it differ in length. Name the right one with gene_list=."
+            raise LayoutError(msg)
+        if lengths:
+            return lengths.pop()
+    return 0
+
+
 def _tiers(path: Path) -> Iterator[list[Path]]:
     """Yield the lists beside the file by precedence."""
     names = sorted(entry.name for entry in path.parent.iterdir() if entry.name.endswith(_ENDINGS))
