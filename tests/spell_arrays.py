@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-# --- storage of one dataset ----------------------------------------------------------------------------------------
+# --- storage of one dataset ------------------------------------------------------------------------------------------
 
 STORAGE: dict[str, dict[str, Any]] = {
     "contiguous": {},
@@ -45,7 +45,7 @@ def write_array(group: h5py.Group, key: str, values: NDArray[Any], storage: str)
         group.create_dataset(key, data=values, **options)
 
 
-# --- expression -------------------------------------------------------------------------------------------------------
+# --- expression ------------------------------------------------------------------------------------------------------
 
 EXPRESSION_FORMS = ("1d", "1d", "1d", "row", "vector", "csr", "csc", "10x", "bare csr", "bare csc")
 NEED_GENES = ("vector", "bare csr", "bare csc")
@@ -122,7 +122,7 @@ def expression_values(rng: np.random.Generator, n_genes: int, spelling: Expressi
     return values.astype(spelling.dtype)
 
 
-# --- gene names -------------------------------------------------------------------------------------------------------
+# --- gene names ------------------------------------------------------------------------------------------------------
 
 GENE_KEYS = ("genes", "gene_names", "gene_list", "var_names", "features")
 BESIDE = ("{stem}.genes", "{stem}_genes", "genes", "gene_list", "features")
@@ -213,7 +213,7 @@ def gene_names(draw: st.DrawFn, n_genes: int) -> list[str]:
     return names
 
 
-# --- images -----------------------------------------------------------------------------------------------------------
+# --- images ----------------------------------------------------------------------------------------------------------
 
 IMAGE_FORMS = ("rgb", "rgb", "rgba", "grey", "chw", "float rgb", "float grey", "encoded")
 
@@ -283,7 +283,7 @@ def image_spellings(draw: st.DrawFn) -> ImageSpelling:
     )
 
 
-# --- matrices ---------------------------------------------------------------------------------------------------------
+# --- matrices --------------------------------------------------------------------------------------------------------
 
 
 def write_matrix(parent: h5py.Group, key: str, matrix: NDArray[Any], encoding: str, *, dtype: str = "f4") -> Any:

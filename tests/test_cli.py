@@ -184,7 +184,7 @@ def test_write_brings_a_store_back(run: Run, file: Path, tmp_path: Path) -> None
     assert after.obs["caption"].tolist() == before.obs["caption"].tolist()
 
 
-# --- when something is wrong -------------------------------------------------------------------------------------------
+# --- when something is wrong -----------------------------------------------------------------------------------------
 
 
 def test_a_missing_file_is_named(run: Run, tmp_path: Path) -> None:
@@ -272,6 +272,7 @@ def test_warnings_are_said_plainly_and_those_of_others_not_at_all(
         ("Pass index=False.", "Pass --no-index."),
         ("Pass ccc=False or expression=False.", "Pass --ccc false or --expression false."),
         ("pass source= with its new place", "pass --source with its new place"),
+        ("mpp=-3.0 is not positive. Pass mpp=.", "--mpp -3.0 is not positive. Pass --mpp."),
         ("nothing=here stays", "nothing=here stays"),
     ],
 )

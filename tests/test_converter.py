@@ -99,7 +99,7 @@ def test_patch_stacks_are_stored_in_chunks_of_64_cells(tmp_path: Path) -> None:
     assert stored.chunks == (3, 64, 64, 64)
 
 
-# --- files in the way, and failures ------------------------------------------------------------------------------------
+# --- files in the way, and failures ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["out.zarr", "out.h5ad"])

@@ -52,7 +52,7 @@ def scans(path: Path, **options: Any) -> int:
     return reads.scans
 
 
-# --- built once --------------------------------------------------------------------------------------------------------
+# --- built once ------------------------------------------------------------------------------------------------------
 
 
 def test_the_index_is_built_once_and_taken_again(path: Path) -> None:
@@ -101,7 +101,7 @@ def test_choices_of_the_caller_do_not_get_into_the_index(path: Path) -> None:
     assert str(cn.info(path, index=False)).partition("Index")[0] == said.partition("Index")[0]
 
 
-# --- rebuilt when the file changed -------------------------------------------------------------------------------------
+# --- rebuilt when the file changed -----------------------------------------------------------------------------------
 
 
 def _grow(path: Path) -> None:
@@ -146,7 +146,7 @@ def test_what_was_added_since_is_read(path: Path) -> None:
         assert cn.read_anndata(path).obs_names.tolist() == [f"Cell_{number}" for number in range(1, 6)]
 
 
-# --- damaged, foreign, or of another version ---------------------------------------------------------------------------
+# --- damaged, foreign, or of another version -------------------------------------------------------------------------
 
 
 def _not_ours(path: Path) -> None:
@@ -254,7 +254,7 @@ def test_captions_are_not_taken_from_an_index_that_is_no_longer_the_one_opened(p
             _ = f.captions
 
 
-# --- where it goes -----------------------------------------------------------------------------------------------------
+# --- where it goes ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -321,7 +321,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(path: Path, read_only: Any) 
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-# --- a loaded index equals a built one ---------------------------------------------------------------------------------
+# --- a loaded index equals a built one -------------------------------------------------------------------------------
 
 
 def assert_same_index(one: CellIndex, other: CellIndex) -> None:

@@ -52,7 +52,7 @@ def small(tmp_path: Path) -> Path:
     return tmp_path / "plain.h5"
 
 
-# --- rows and components ----------------------------------------------------------------------------------------------
+# --- rows and components ---------------------------------------------------------------------------------------------
 
 
 def test_opening_an_indexed_file_opens_nothing(big: Path) -> None:
@@ -121,7 +121,7 @@ def test_ccc_reads_no_more_than_ccc(big: Path) -> None:
     assert set(reads.datasets_of(Component.CCC)) == {NAMES[row] for row in SENDERS}
 
 
-# --- backed -----------------------------------------------------------------------------------------------------------
+# --- backed ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,7 @@ def test_subsetting_a_backed_table_reads_nothing_until_computed(backed: Any) -> 
     assert set(RARE.tolist()) <= set(reads.rows(Component.EXPRESSION))
 
 
-# --- images -----------------------------------------------------------------------------------------------------------
+# --- images ----------------------------------------------------------------------------------------------------------
 
 
 def test_images_off_reads_no_image(small: Path) -> None:
@@ -230,7 +230,7 @@ def test_256_random_rows_of_patches_read_exactly_those(big: Path, given: str) ->
     assert reads.opened == 1
 
 
-# --- the index --------------------------------------------------------------------------------------------------------
+# --- the index -------------------------------------------------------------------------------------------------------
 
 
 def test_captions_are_not_loaded_until_asked_for(big: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,7 +252,7 @@ def test_captions_are_not_loaded_until_asked_for(big: Path, monkeypatch: pytest.
         assert ["caption"] in columns
 
 
-# --- dask tasks cross processes ---------------------------------------------------------------------------------------
+# --- dask tasks cross processes --------------------------------------------------------------------------------------
 
 
 def lazies(path: Path) -> dict[str, da.Array]:
@@ -321,7 +321,7 @@ def test_a_file_that_changed_is_not_read_by_old_lazy_objects(small: Path) -> Non
         adata.X.compute(scheduler="synchronous")
 
 
-# --- memory -----------------------------------------------------------------------------------------------------------
+# --- memory ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_matrix_that_cannot_fit_is_refused_before_it_is_read(big: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,7 +70,7 @@ def check(obj: Any, level: str = "cell", **options: Any) -> None:
     assert (values == values[:, :1, :1, :1]).all()
 
 
-# --- whatever becomes of the table -------------------------------------------------------------------------------------
+# --- whatever becomes of the table -----------------------------------------------------------------------------------
 
 SHUFFLED = np.random.default_rng(0).permutation(N)
 CHANGES = {
@@ -113,7 +113,7 @@ def test_patches_follow_their_cells_through_h5ad(adata: ad.AnnData, tmp_path: Pa
     check(ad.read_h5ad(tmp_path / "a.h5ad"))
 
 
-# --- of several files --------------------------------------------------------------------------------------------------
+# --- of several files ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -142,13 +142,15 @@ def test_patches_of_two_files_of_different_sizes_are_padded(adata: ad.AnnData, t
     assert (values[3] == 3).all(axis=-1).sum() == 16
 
 
-# --- SpatialData -------------------------------------------------------------------------------------------------------
+# --- SpatialData -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.filterwarnings("ignore:The table is annotating:UserWarning")  # of an element that a query drops
 @pytest.mark.parametrize("level", ["cell", "tissue"])
 def test_patches_survive_the_queries_of_spatialdata(sdata: sd.SpatialData, level: str) -> None:
-    box = bounding_box_query(sdata, ["x", "y"], min_coordinate=[15, 0], max_coordinate=[85, 10], target_coordinate_system="s0")
+    box = bounding_box_query(
+        sdata, ["x", "y"], min_coordinate=[15, 0], max_coordinate=[85, 10], target_coordinate_system="s0"
+    )
     assert box["table"].obs_names.tolist() == ["Cell_2", "Cell_4", "Cell_6", "Cell_8"]
     check(box, level)
     by_table = filter_by_table_query(sdata, "table", obs_expr=an.col("slide") == "s1")
@@ -183,7 +185,7 @@ def test_a_table_of_another_name_is_found_by_it(sdata: sd.SpatialData) -> None:
         assert cn.patches(sdata, table="chosen").values[:, 0, 0, 0].tolist() == [4, 3]
 
 
-# --- a source that moved, or is another --------------------------------------------------------------------------------
+# --- a source that moved, or is another ------------------------------------------------------------------------------
 
 
 def test_a_moved_source_is_an_error_that_names_it_and_source_points_to_it(adata: ad.AnnData, path: Path) -> None:
@@ -230,7 +232,7 @@ def test_names_that_begin_alike_are_not_the_same_cell(tmp_path: Path) -> None:
         cn.patches(table)
 
 
-# --- what there is none of ---------------------------------------------------------------------------------------------
+# --- what there is none of -------------------------------------------------------------------------------------------
 
 
 def test_cells_without_a_patch_are_white_and_counted(adata: ad.AnnData) -> None:

@@ -50,7 +50,7 @@ SLIDE = slide_image(900, 1200)
 SPOTS = scattered(SLIDE, 60)
 
 
-# --- the anchor ---
+# --- the anchor ------------------------------------------------------------------------------------------------------
 
 
 @given(h=st.integers(1, 40), w=st.integers(1, 40), side=st.sampled_from([40, 41]))
@@ -73,7 +73,7 @@ def test_patches_that_cannot_be_the_centre_do_not_agree(cells):
     assert anchor_agrees(cells, np.zeros((2, 8, 8, 3), np.uint8)).tolist() == [False, False]
 
 
-# --- micrometres per pixel ---
+# --- micrometres per pixel -------------------------------------------------------------------------------------------
 
 
 @given(
@@ -153,7 +153,7 @@ def test_where_nothing_is_shown_there_is_no_scale(windows, positions, words):
     assert words in found.words
 
 
-# --- the WSI scale ---
+# --- the WSI scale ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("scale", "side"), [(7.5, 64), (12, 65), (16, 94), (40, 64)])
@@ -220,7 +220,7 @@ def test_where_nothing_can_be_compared_there_is_no_scale(image, windows, positio
     assert "WSI scale unknown" in found.words
 
 
-# --- the real files ---
+# --- the real files --------------------------------------------------------------------------------------------------
 
 
 def slides(path: Path) -> list[tuple[Any, ...]]:

@@ -43,7 +43,7 @@ def order_of(path: Path, **options: Any) -> list[str]:
     return adata.obs_names.tolist()
 
 
-# --- more than 9,999 cells --------------------------------------------------------------------------------------------
+# --- more than 9,999 cells -------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_reading_in_an_order_that_puts_links_out_of_reach_warns(big: Path) -> No
     assert any("within 200 µm" in str(warning.message) for warning in caught)
 
 
-# --- which order ------------------------------------------------------------------------------------------------------
+# --- which order -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("tracked", [True, False])
@@ -150,7 +150,7 @@ def test_containers_are_in_natural_order_and_rows_are_not_regrouped_by_slide(tmp
     assert table(path).obs["slide"].tolist() == ["x", "y", "x"]
 
 
-# --- cell_order= -------------------------------------------------------------------------------------------------------
+# --- cell_order= -----------------------------------------------------------------------------------------------------
 
 STORED = ["Cell_9", "Cell_1", "Cell_100", "Cell_10"]
 ORDERS = {
@@ -203,7 +203,7 @@ def test_everything_about_a_cell_moves_with_it(tmp_path: Path) -> None:
             assert after[name]["attributes.json"][()] == before[name]["attributes.json"][()]
 
 
-# --- the function itself -----------------------------------------------------------------------------------------------
+# --- the function itself ---------------------------------------------------------------------------------------------
 
 
 def test_no_run_of_digits_is_too_long_for_natural_order() -> None:

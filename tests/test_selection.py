@@ -50,7 +50,7 @@ def rows_of(path: Path, **selection: Any) -> list[int]:
     return rows
 
 
-# --- where= ------------------------------------------------------------------------------------------------------------
+# --- where= ----------------------------------------------------------------------------------------------------------
 
 QUERIES = [
     "cell_type == 'T-cell'",
@@ -108,7 +108,7 @@ def test_a_query_reaches_nothing_outside_the_table(path: Path, tmp_path: Path) -
     assert not trace.exists()
 
 
-# --- cells= ------------------------------------------------------------------------------------------------------------
+# --- cells= ----------------------------------------------------------------------------------------------------------
 
 CELLS = [
     (["Cell_7", "Cell_2"], [7, 2]),
@@ -164,7 +164,7 @@ def test_names_that_clash_are_asked_for_with_their_slide(tmp_path: Path) -> None
     assert alone.obs["cell_id"].tolist() == alone.obs_names.tolist()
 
 
-# --- slides=, and all together -----------------------------------------------------------------------------------------
+# --- slides=, and all together ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("slides", "rows"), [(["s2"], [1, 4, 7, 10]), ("s2", [1, 4, 7, 10]), (["s3", "s1"], None)])
@@ -191,7 +191,7 @@ def test_categories_of_what_is_left_out_are_left_out(path: Path) -> None:
     assert obs["region"].cat.categories.tolist() == ["s1_cells"]
 
 
-# --- genes= ------------------------------------------------------------------------------------------------------------
+# --- genes= ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

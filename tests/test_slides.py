@@ -55,7 +55,7 @@ def slides_of(path: Path, **options: Any) -> list[str]:
     return slides
 
 
-# --- one signal --------------------------------------------------------------------------------------------------------
+# --- one signal ------------------------------------------------------------------------------------------------------
 
 KEYS = ["slide", "slide_id", "slide_name", "sample", "sample_id", "section", "section_id", "wsi", "wsi_id", "Slide_ID"]
 
@@ -128,7 +128,7 @@ def test_nothing_that_differs_is_one_slide_named_after_the_file(tmp_path: Path) 
     assert slides_of(write_cells(tmp_path / "c.h5", attributes=[{"slide": "x"}] * 2)) == ["x", "x"]
 
 
-# --- several signals ---------------------------------------------------------------------------------------------------
+# --- several signals -------------------------------------------------------------------------------------------------
 
 
 def test_the_first_signal_with_more_than_one_value_wins(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_cells_without_an_image_stay_on_a_slide_that_has_one(tmp_path: Path) -> 
     assert slides_of(path) == ["x", "x", "y"]
 
 
-# --- slide_key= --------------------------------------------------------------------------------------------------------
+# --- slide_key= ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -200,7 +200,7 @@ def test_a_slide_key_that_names_nothing_lists_what_there_is(rich: Path, key: str
         assert name in str(caught.value)
 
 
-# --- names -------------------------------------------------------------------------------------------------------------
+# --- names -----------------------------------------------------------------------------------------------------------
 
 AWKWARD = {
     ("a b", "a:b", "a/b"): ["a_b", "a_b_2", "a_b_3"],
@@ -239,7 +239,7 @@ def test_elements_with_these_names_are_written_and_read_back(tmp_path: Path, nam
     assert all(type(system) is str for system in sdata.coordinate_systems)
 
 
-# --- user blocks -------------------------------------------------------------------------------------------------------
+# --- user blocks -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [512, 8192])

@@ -188,7 +188,12 @@ def _moved_patch(cell: h5py.Group) -> None:
 PLANTED: dict[str, tuple[str, str, str, Callable[[h5py.Group], Any]]] = {
     # errors: kind → severity, component, what is said, how it is planted
     "no profile": ("error", "expression", "has none", lambda c: c.__delitem__("expression")),
-    "too few genes": ("error", "expression", "3 values", lambda c: replace(c, "expression", np.ones(3, "f4"))),
+    "too few genes": (
+        "error",
+        "expression",
+        "a profile has 5 values",
+        lambda c: replace(c, "expression", np.ones(3, "f4")),
+    ),
     "a NaN": ("error", "expression", "NaN", lambda c: replace(c, "expression", np.full(5, np.nan, "f4"))),
     "too large": ("error", "expression", "float32", lambda c: replace(c, "expression", np.full(5, 1e300))),
     "sparse index": ("error", "expression", "index 9", lambda c: _sparse(c, indices=[0, 9])),

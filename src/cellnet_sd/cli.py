@@ -180,7 +180,7 @@ def _message(error: Exception) -> str:
     return in_options(str(error))
 
 
-_PARAMETER: Final = re.compile(rf"\b({'|'.join(OPTIONS)})=(True\b|False\b|'[^']*'|\"[^\"]*\")?")
+_PARAMETER: Final = re.compile(rf"\b({'|'.join(OPTIONS)})=(True\b|False\b|-?\d+(?:\.\d+)?|'[^']*'|\"[^\"]*\")?")
 
 
 def in_options(words: str) -> str:

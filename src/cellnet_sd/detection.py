@@ -32,7 +32,7 @@ from cellnet_sd.layout import (
 )
 from cellnet_sd.problems import Problems
 from cellnet_sd.rows import CellOrder, row_order
-from cellnet_sd.sources.base import Raw, Source
+from cellnet_sd.sources.base import Source
 from cellnet_sd.sources.genelist import listed_beside, read_gene_list
 
 Rows = NDArray[np.int64]
@@ -236,7 +236,8 @@ def _slide_wsi(source: Source, findings: Findings, slide: SlideFinding, rows: Ro
     shown = rows[index.wsi[rows] >= 0]
     if not len(shown) or "wsi" not in findings.frames:
         return slide
-    slide = msgspec.structs.replace(slide, wsi_row=int(shown[0]))
+    image, frame = _wsi_image(source, int(shown[0]))
+    slide = msgspec.structs.replace(slide, wsi_row=int(shown[0]), wsi_frame=frame)
     if source.choices.wsi_scale is not None:
         return msgspec.structs.replace(slide, wsi_scale=source.choices.wsi_scale, wsi_words=_BY_CALLER)
     if (stated := _stated_number(index, WSI_SCALE_KEYS, rows)) is not None:
@@ -245,29 +246,16 @@ def _slide_wsi(source: Source, findings: Findings, slide: SlideFinding, rows: Ro
     use = sample_rows(index, Component.TISSUE_PATCH, 2 * SAMPLE, among=rows)
     if positions is None or "tissue" not in findings.frames or not len(use):
         return msgspec.structs.replace(slide, wsi_words="its scale is unknown: no positions or no tissue patches")
-    image = wsi_image(source, slide)
     found = placement.register_wsi(image, _decoded(source, findings, "tissue", use), positions[use])
     return msgspec.structs.replace(slide, wsi_scale=found.scale, wsi_words=found.words)
 
 
-def wsi_image(source: Source, slide: SlideFinding) -> NDArray[Any]:
-    """Return the WSI image of a slide in its own size, (H, W, C).
-
-    Raises
-    ------
-    LayoutError
-        If it cannot be decoded.
-    """
-    assert slide.wsi_row is not None
-    raws = source.fetch(Component.WSI_PATCH, [slide.wsi_row])
+def _wsi_image(source: Source, row: int) -> tuple[NDArray[Any], images.Frame]:
+    """Return the WSI image of the cell at `row` in its own size, (H, W, C); the scan has seen that it is one."""
+    raws = source.fetch(Component.WSI_PATCH, [row])
     frame = images.detect_frame(raws, Component.WSI_PATCH, str(source.path))
-    if frame is None:
-        reason = raws[0] if not isinstance(raws[0], Raw) else "not an image"
-        msg = f"{source.path}: the WSI patch of slide {slide.name!r} cannot be read: {reason}. Pass images=('cell',)."
-        raise LayoutError(msg)
-    problems = Problems(str(source.path), lambda row: str(source.index.names.iloc[row]))
-    image: NDArray[Any] = images.decode(raws, [slide.wsi_row], frame, Component.WSI_PATCH, problems)[0][0]
-    return image
+    assert frame is not None  # the cell has one
+    return images.decode(raws, [row], frame, Component.WSI_PATCH, lenient(source))[0][0], frame
 
 
 # --- cell-cell communication -----------------------------------------------------------------------------------------

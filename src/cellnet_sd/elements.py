@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 from cellnet_sd import keys
 from cellnet_sd.cellindex import Rows
 from cellnet_sd.components import images
-from cellnet_sd.detection import wsi_image
 from cellnet_sd.findings import SlideFinding
-from cellnet_sd.layout import CELL_DIAMETER, PATCHES
+from cellnet_sd.layout import CELL_DIAMETER, PATCHES, Component
 from cellnet_sd.notes import Notes
 from cellnet_sd.sources.base import Source
 
@@ -50,8 +49,8 @@ def spatial_data(
         circles = slide_circles(adata[here], slide, notes)
         if circles is not None:
             shapes[keys.region(slide.name)] = circles
-        if "wsi" in levels and slide.wsi_row is not None:
-            image = wsi_image(source, slide)
+        if "wsi" in levels and slide.wsi_row is not None and slide.wsi_frame is not None:
+            image = images.whole_image(source, Component.WSI_PATCH, slide.wsi_row, slide.wsi_frame)
             pictures[keys.wsi_image(slide.name)] = images.wsi_element(
                 image, scale=slide.wsi_scale, slide=slide.name, mpp=slide.mpp
             )

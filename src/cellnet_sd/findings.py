@@ -47,6 +47,8 @@ class SlideFinding(msgspec.Struct, frozen=True):
     mpp_words: str = "unknown"
     wsi_row: int | None = None
     """A row whose WSI patch shows this slide."""
+    wsi_frame: Frame | None = None
+    """Its size and type."""
     wsi_scale: float | None = None
     """Slide pixels per pixel of the WSI image."""
     wsi_words: str = "no WSI image"

@@ -25,7 +25,7 @@ from cellnet_sd.layout import ATTRIBUTES, CELL_DIAMETER, LABELS, POSITION_IN_TIS
 from spell_text import AWKWARD_EXTRAS, VALUES, diameters, positions, words
 from spell_text import LABELS as SPELLED_LABELS
 
-# --- documents that may be drawn ---------------------------------------------------------------------------------------
+# --- documents that may be drawn -------------------------------------------------------------------------------------
 
 leaves = st.one_of(
     st.none(),
@@ -81,7 +81,7 @@ def again(documents: list[dict[str, Any] | None], *, through_text: bool = True) 
     return encode(obs, table.obsm, None if spellings is None else spellings.for_cells(names))
 
 
-# --- there and back ----------------------------------------------------------------------------------------------------
+# --- there and back --------------------------------------------------------------------------------------------------
 
 
 @given(documents=drawn_documents())
@@ -127,7 +127,7 @@ def test_a_key_met_later_stands_after_the_one_it_follows() -> None:
     assert key_order([{"a": 1, "c": 2}, None, {"a": 1, "b": 2, "c": 3}, {"d": 1, "a": 2}]) == ["d", "a", "b", "c"]
 
 
-# --- columns -----------------------------------------------------------------------------------------------------------
+# --- columns ---------------------------------------------------------------------------------------------------------
 
 
 @given(documents=drawn_documents())
@@ -205,7 +205,7 @@ def test_no_documents_make_no_columns() -> None:
         assert encode(table.obs, {}, table.spellings) == [{} for _ in documents]
 
 
-# --- malformed values --------------------------------------------------------------------------------------------------
+# --- malformed values ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_what_is_no_json_object_is_an_error_that_says_why(text: str, says: str) 
         parse_document(text)
 
 
-# --- objects that changed since they were read -------------------------------------------------------------------------
+# --- objects that changed since they were read -----------------------------------------------------------------------
 
 STORED = [
     {"tissue": "Lung", "cell_diameter": "9.0 µm", "n": 1, "dataset title": "a", "Position_in_WSI": "(1, 2)"},
@@ -324,7 +324,7 @@ def test_an_object_that_never_was_cellnet_is_spelled_as_published() -> None:
     assert decode(got).problems == []
 
 
-# --- codecs ------------------------------------------------------------------------------------------------------------
+# --- codecs ----------------------------------------------------------------------------------------------------------
 
 
 @given(

@@ -66,7 +66,7 @@ def test_every_reading_and_encoding_gives_the_links_back(drawn, batch, seed):
             np.testing.assert_array_equal(tables.by_pair[pair].toarray(), matrix)
 
 
-# --- encodings that do not state their shape --------------------------------------------------------------------------
+# --- encodings that do not state their shape -------------------------------------------------------------------------
 
 
 SLIDES = [0, 0, 0, 1, 1, 1, 1, 1]
@@ -110,7 +110,7 @@ def test_pairs_of_unstored_shape_are_told_by_their_names_or_by_the_number_of_cel
         np.testing.assert_array_equal(tables.by_pair[pair].toarray(), matrix)
 
 
-# --- neighbours -------------------------------------------------------------------------------------------------------
+# --- neighbours ------------------------------------------------------------------------------------------------------
 
 
 def square_cells(links, lists, names):
@@ -191,7 +191,7 @@ def test_groups_with_different_pairs_per_cell_are_matched_by_name():
     assert tables.total.nnz == 2
 
 
-# --- values -----------------------------------------------------------------------------------------------------------
+# --- values ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_millions_of_links_are_selected_without_a_dense_matrix():
     assert tables.n_dropped == np.count_nonzero(kept & ~np.isin(ends[1], rows))
 
 
-# --- absent and malformed ---------------------------------------------------------------------------------------------
+# --- absent and malformed --------------------------------------------------------------------------------------------
 
 
 def test_no_ccc_anywhere_is_no_links_and_no_problem():

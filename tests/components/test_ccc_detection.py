@@ -166,7 +166,7 @@ def test_malformed_and_absent_cells_of_the_sample_decide_nothing():
     assert detect(raws, range(6), context_of(ONE)).form is Form.PAIRS_BY_CELLS
 
 
-# --- the pairs --------------------------------------------------------------------------------------------------------
+# --- the pairs -------------------------------------------------------------------------------------------------------
 
 
 def test_pairs_are_named_by_the_cell_before_the_file():

@@ -104,7 +104,7 @@ def test_describe_says_what_was_taken():
     )
 
 
-# --- mixed files ------------------------------------------------------------------------------------------------------
+# --- mixed files -----------------------------------------------------------------------------------------------------
 
 
 @given(h=st.integers(5, 12), w=st.integers(5, 12), is_float=st.booleans())
@@ -162,7 +162,7 @@ def test_what_the_sample_did_not_show_is_warned_of():
         decode([Raw(pixels(6, 8, 1)[..., 0])], [0], RGB8, CELL, problems())
 
 
-# --- ambiguous shapes -------------------------------------------------------------------------------------------------
+# --- ambiguous shapes ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", [(3, 9, 3), (1, 9, 4), (3, 3, 3), (1, 9, 1)])
@@ -191,7 +191,7 @@ def test_where_one_reading_is_square_it_is_taken(shape, size):
     assert detect_frame([Raw(np.zeros(shape, np.uint8))], CELL, "toy.h5").shape == size
 
 
-# --- absent and malformed ---------------------------------------------------------------------------------------------
+# --- absent and malformed --------------------------------------------------------------------------------------------
 
 
 def test_absent_patches_are_white_and_not_present():
@@ -257,7 +257,7 @@ def test_an_ambiguous_patch_in_a_file_of_both_orders_is_malformed():
         decode([Raw(np.zeros((3, 6, 3), "u1"))], [0], frame, CELL, problems())
 
 
-# --- back -------------------------------------------------------------------------------------------------------------
+# --- back ------------------------------------------------------------------------------------------------------------
 
 
 @given(st.integers(5, 12), st.integers(5, 12), st.sampled_from([1, 3, 4]), st.sampled_from(["u1", "f2", "f4", "f8"]))

@@ -112,7 +112,7 @@ def test_sixteen_bits_cmyk_and_several_pages_are_refused():
         decode_bytes(pages)
 
 
-# --- formats that Pillow was built without ----------------------------------------------------------------------------
+# --- formats that Pillow was built without ---------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ def test_the_fake_has_what_the_protocol_asks():
     assert all(hasattr(fake, name) for name in ("path", "fetch"))
 
 
-# --- patch_array ------------------------------------------------------------------------------------------------------
+# --- patch_array -----------------------------------------------------------------------------------------------------
 
 
 def test_building_and_showing_reads_nothing():
@@ -175,7 +175,7 @@ def test_a_malformed_patch_names_its_cell_when_read():
         array.load()
 
 
-# --- image elements ---------------------------------------------------------------------------------------------------
+# --- image elements --------------------------------------------------------------------------------------------------
 
 
 def test_a_stack_reads_the_chunks_it_shows():

@@ -121,7 +121,7 @@ def test_a_list_that_is_not_there_is_pythons_own_error(tmp_path: Path) -> None:
         read_gene_list(tmp_path / "nowhere.txt")
 
 
-# --- where they are looked for -----------------------------------------------------------------------------------------
+# --- where they are looked for ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture

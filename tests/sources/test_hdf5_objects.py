@@ -37,7 +37,7 @@ def member(root: h5py.File, path: str) -> Any:
     return open_member(h5g.open(root.id, b"/"), path)
 
 
-# --- opening a file ----------------------------------------------------------------------------------------------------
+# --- opening a file --------------------------------------------------------------------------------------------------
 
 
 def test_a_file_is_closed_again_whatever_happens(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_file_that_is_being_written_is_busy(tmp_path: Path) -> None:
         assert file["x"][()] == 1
 
 
-# --- links -------------------------------------------------------------------------------------------------------------
+# --- links -----------------------------------------------------------------------------------------------------------
 
 
 def test_members_are_opened_by_path_through_hard_and_soft_links(root: h5py.File) -> None:
@@ -159,7 +159,7 @@ def test_long_chains_of_soft_links_end(root: h5py.File) -> None:
         member(root, "39")
 
 
-# --- values ------------------------------------------------------------------------------------------------------------
+# --- values ----------------------------------------------------------------------------------------------------------
 
 VALUES = {
     "scalar": np.float32(1.5),
@@ -280,7 +280,7 @@ def test_damaged_bytes_are_a_reason_and_a_missing_filter_names_its_package(root:
         read_dataset(missing)
 
 
-# --- attributes --------------------------------------------------------------------------------------------------------
+# --- attributes ------------------------------------------------------------------------------------------------------
 
 
 def test_attributes_are_read_as_they_are_stored(root: h5py.File) -> None:

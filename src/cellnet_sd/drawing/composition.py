@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from cellnet_sd.drawing.style import BAR, FADED, N_COLOURS, colours_of, new_figure, wrapped
+from cellnet_sd.drawing.style import BAR, FADED, N_COLOURS, UNKNOWN_COLOUR, colours_of, new_figure, wrapped
 from cellnet_sd.drawing.subject import subject
 from cellnet_sd.errors import SelectionError
 from cellnet_sd.layout import LABELS
@@ -113,10 +113,13 @@ def _stacked(ax: "Axes", crossed: "pd.DataFrame", colours: dict[str, str], by: s
     places, start = np.arange(len(crossed)), np.zeros(len(crossed))
     for name in crossed.columns:
         cells = crossed[name].to_numpy()
-        bars = ax.barh(
-            places, cells, left=start, color=colours[name], height=0.72, label=name, edgecolor="white", linewidth=0.5
-        )
-        assert bars is not None
+        look: dict[str, Any] = {
+            "color": colours.get(name, UNKNOWN_COLOUR),
+            "height": 0.72,
+            "edgecolor": "white",
+            "linewidth": 0.5,
+        }
+        ax.barh(places, cells, left=start, label=name, **look)
         start = start + cells
     _dress(ax, [str(name) for name in crossed.index], start)
     ax.set_title(f"cells by {_plainly(by)} and {_plainly(crossed.columns.name)}", loc="left")

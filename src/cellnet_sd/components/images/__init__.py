@@ -1,7 +1,7 @@
 """Cell, tissue and WSI patches: every stored spelling to arrays, lazily, and back."""
 
 from cellnet_sd.components.images.decode import Frame, decode, detect_frame, encode
-from cellnet_sd.components.images.lazy import patch_array, patch_stack_element, stack_image, wsi_element
+from cellnet_sd.components.images.lazy import patch_array, patch_stack_element, stack_image, whole_image, wsi_element
 
 __all__ = [
     "Frame",
@@ -11,5 +11,6 @@ __all__ = [
     "patch_array",
     "patch_stack_element",
     "stack_image",
+    "whole_image",
     "wsi_element",
 ]

@@ -78,6 +78,10 @@ class _Stack:
         patches = self.load(np.arange(len(self.rows)))
         return np.ascontiguousarray(np.moveaxis(patches, -1, 0))
 
+    def single(self) -> NDArray[Any]:
+        """Return the only patch, (H, W, C)."""
+        return self.load(np.arange(1))[0]
+
 
 def _crop(patches: NDArray[Any], crop: tuple[Any, ...]) -> NDArray[Any]:
     """Index y, x and c of (n, H, W, C), each on its own (outer indexing); integers drop their axis."""
@@ -201,7 +205,17 @@ def patch_stack_element(
     )
 
 
-def wsi_element(array: NDArray[Any], *, scale: float | None, slide: str, mpp: float | None) -> "DataArray":
+def whole_image(source: Fetches, component: Component, row: int, frame: Frame) -> "Array":
+    """Return one image of a source as a dask array (H, W, C) of a single chunk, read when it is computed."""
+    from dask.array import Array
+    from dask.base import tokenize
+
+    name = f"{component.rpartition('/')[2]}-{tokenize(str(source.path), str(component), row, frame)}"
+    stack = _Stack(source, component, np.array([row]), [f"row {row}"], frame)
+    return Array({(name, 0, 0, 0): (stack.single,)}, name, tuple((n,) for n in frame.shape), dtype=frame.dtype)
+
+
+def wsi_element(array: "NDArray[Any] | Array", *, scale: float | None, slide: str, mpp: float | None) -> "DataArray":
     """Return a whole-slide image as a SpatialData Image2D element (c, y, x), placed on its slide.
 
     Pixel i covers slide pixels `i * scale ... (i + 1) * scale`, which in SpatialData's convention is a scaling alone.
@@ -222,7 +236,7 @@ def wsi_element(array: NDArray[Any], *, scale: float | None, slide: str, mpp: fl
 
     channels = array.shape[2]
     return Image2DModel.parse(
-        np.ascontiguousarray(np.moveaxis(array, -1, 0)),
+        np.moveaxis(array, -1, 0),
         dims=("c", "y", "x"),
         c_coords=list(_CHANNEL_NAMES[channels]),
         transformations=_wsi_transformations(scale, str(slide), mpp),
