@@ -1,12 +1,18 @@
 """The verb that converts: a Cell-NET file to SpatialData Zarr or to AnnData `.h5ad`."""
 
+import inspect
 import shutil
 import uuid
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cellnet_sd.errors import OutputExistsError
 from cellnet_sd.reader import read, read_anndata
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from spatialdata import SpatialData
 
 
 def convert(src: str | Path, dst: str | Path, *, overwrite: bool = False, **options: Any) -> Path:
@@ -32,19 +38,27 @@ def convert(src: str | Path, dst: str | Path, *, overwrite: bool = False, **opti
     OutputExistsError
         If `dst` exists and `overwrite` is false.
     ValueError
-        If `dst` has another ending.
+        If `dst` has another ending, or an option is no parameter of the reader.
     CellNetError
         As `read`.
     """
     dst = Path(dst).expanduser().absolute()
-    writers = {".zarr": _write_zarr, ".h5ad": _write_h5ad}
+    writers: dict[str, tuple[Callable[..., Any], Callable[[Any, Path], None]]] = {
+        ".zarr": (read, _write_zarr),
+        ".h5ad": (read_anndata, _write_h5ad),
+    }
     if dst.suffix not in writers:
         msg = f"{dst} ends neither in .zarr (SpatialData) nor in .h5ad (AnnData)."
+        raise ValueError(msg)
+    reader, write = writers[dst.suffix]
+    unknown = options.keys() - inspect.signature(reader).parameters.keys()
+    if unknown:
+        msg = f"{', '.join(sorted(unknown))}: no such parameter of {reader.__name__}, which reads for {dst.suffix}."
         raise ValueError(msg)
     _refuse(dst, overwrite=overwrite)
     partial = dst.with_name(f".{dst.stem}.{uuid.uuid4().hex[:8]}{dst.suffix}")
     try:
-        writers[dst.suffix](src, partial, options)
+        write(reader(src, **options), partial)
         _refuse(dst, overwrite=overwrite)
         _remove(dst)
         partial.rename(dst)
@@ -53,12 +67,12 @@ def convert(src: str | Path, dst: str | Path, *, overwrite: bool = False, **opti
     return dst
 
 
-def _write_zarr(src: str | Path, partial: Path, options: dict[str, Any]) -> None:
-    read(src, **options).write(partial)
+def _write_zarr(sdata: "SpatialData", partial: Path) -> None:
+    sdata.write(partial)
 
 
-def _write_h5ad(src: str | Path, partial: Path, options: dict[str, Any]) -> None:
-    read_anndata(src, **options).write_h5ad(partial, compression="gzip")
+def _write_h5ad(adata: "AnnData", partial: Path) -> None:
+    adata.write_h5ad(partial, compression="gzip")
 
 
 def _refuse(dst: Path, *, overwrite: bool) -> None:

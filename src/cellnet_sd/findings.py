@@ -76,3 +76,8 @@ class Findings(msgspec.Struct, frozen=True):
     """What the user should know of the scan, in full sentences."""
     notes: tuple[str, ...] = ()
     """What the user should know, in full sentences."""
+
+
+def absolute(path: str | Path | None) -> Path | None:
+    """Return the absolute path of a file the caller named: it must be found from other processes too."""
+    return None if path is None else Path(path).expanduser().absolute()

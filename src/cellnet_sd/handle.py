@@ -14,7 +14,7 @@ from cellnet_sd.components import ccc
 from cellnet_sd.components.ccc.layouts import CCCLayoutName
 from cellnet_sd.components.expression import ExpressionKind
 from cellnet_sd.errors import LayoutError, SelectionError
-from cellnet_sd.findings import Choices
+from cellnet_sd.findings import Choices, absolute
 from cellnet_sd.indexfile import saved_at
 from cellnet_sd.layout import PATCHES
 from cellnet_sd.matrix import gene_table, read_profiles
@@ -179,8 +179,15 @@ def open_file(
     CellNetError
         If it is no Cell-NET file, or cannot be trusted.
     """
-    genes = None if gene_list is None else Path(gene_list).expanduser().absolute()
-    choices = Choices(slide_key, cell_order, genes, expression, mpp, wsi_scale, ccc_layout)
+    choices = Choices(
+        slide_key=slide_key,
+        cell_order=cell_order,
+        gene_list=absolute(gene_list),
+        expression=expression,
+        mpp=mpp,
+        wsi_scale=wsi_scale,
+        ccc_layout=ccc_layout,
+    )
     return CellNetFile(open_source(path, choices, index=index))
 
 

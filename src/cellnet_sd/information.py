@@ -11,7 +11,7 @@ from cellnet_sd.cellindex import CellIndex
 from cellnet_sd.components.ccc.layouts import CCCLayoutName
 from cellnet_sd.components.expression import ExpressionKind
 from cellnet_sd.errors import LayoutError
-from cellnet_sd.findings import Choices
+from cellnet_sd.findings import Choices, absolute
 from cellnet_sd.layout import PATCHES, Component
 from cellnet_sd.rows import WORDS, CellOrder
 from cellnet_sd.sources.base import Source
@@ -94,8 +94,15 @@ def info(
     CellNetError
         If it is no Cell-NET file, or cannot be trusted.
     """
-    genes = None if gene_list is None else Path(gene_list).expanduser().absolute()
-    choices = Choices(slide_key, cell_order, genes, expression, mpp, wsi_scale, ccc_layout)
+    choices = Choices(
+        slide_key=slide_key,
+        cell_order=cell_order,
+        gene_list=absolute(gene_list),
+        expression=expression,
+        mpp=mpp,
+        wsi_scale=wsi_scale,
+        ccc_layout=ccc_layout,
+    )
     source = open_source(path, choices, index=index)
     findings = source.index.findings
     components = {

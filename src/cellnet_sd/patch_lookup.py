@@ -213,7 +213,7 @@ def _reopen(path: Path, order: CellOrder | None) -> Source:
 
 
 def _known_as(adata: "AnnData") -> list[pd.Index]:
-    """Return the names of the cells: as they are now, and as they were read, which concatenating tables leaves alone."""
+    """Return the names of the cells as they were read, which concatenating leaves alone, and as they are now."""
     read = [pd.Index(adata.obs[keys.INSTANCE_KEY])] if keys.INSTANCE_KEY in adata.obs else []
     return [*read, adata.obs_names]
 

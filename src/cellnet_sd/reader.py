@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from cellnet_sd.components.ccc.layouts import CCCLayoutName
 from cellnet_sd.components.expression import ExpressionKind
-from cellnet_sd.findings import Choices
+from cellnet_sd.findings import Choices, absolute
 from cellnet_sd.problems import OnError
 from cellnet_sd.rows import CellOrder
 from cellnet_sd.selection import Cells, select_rows
@@ -118,7 +118,15 @@ def read(
     levels = _levels(images)
     builder = _builder(
         path,
-        Choices(slide_key, cell_order, _path(gene_list), _kind(expression), mpp, wsi_scale, ccc_layout),
+        Choices(
+            slide_key=slide_key,
+            cell_order=cell_order,
+            gene_list=absolute(gene_list),
+            expression=_kind(expression),
+            mpp=mpp,
+            wsi_scale=wsi_scale,
+            ccc_layout=ccc_layout,
+        ),
         Switches(expression, captions, _stacked(patches) if "cell" in levels else (), ccc, backed, genes, on_error),
         index=index,
         selection=(where, cells, slides),
@@ -174,7 +182,14 @@ def read_anndata(
     """
     builder = _builder(
         path,
-        Choices(slide_key, cell_order, _path(gene_list), _kind(expression), mpp, None, ccc_layout),
+        Choices(
+            slide_key=slide_key,
+            cell_order=cell_order,
+            gene_list=absolute(gene_list),
+            expression=_kind(expression),
+            mpp=mpp,
+            ccc_layout=ccc_layout,
+        ),
         Switches(expression, captions, ("cell",) if images else (), ccc, backed, genes, on_error),
         index=index,
         selection=(where, cells, slides),
@@ -198,10 +213,6 @@ def _builder(
     where, cells, slides = selection
     rows = select_rows(source.index, where=where, cells=cells, slides=slides)
     return TableBuilder(source, np.arange(len(source.index)) if rows is None else rows, switches)
-
-
-def _path(path: str | Path | None) -> Path | None:
-    return None if path is None else Path(path).expanduser().absolute()
 
 
 def _kind(expression: bool | ExpressionKind) -> ExpressionKind | None:  # noqa: FBT001

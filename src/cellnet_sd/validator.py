@@ -6,7 +6,7 @@ from pathlib import Path
 from cellnet_sd.components.ccc.layouts import CCCLayoutName
 from cellnet_sd.components.expression import ExpressionKind
 from cellnet_sd.errors import CellNetError, CellNetWarning, MissingDependencyError
-from cellnet_sd.findings import Choices
+from cellnet_sd.findings import Choices, absolute
 from cellnet_sd.rows import CellOrder
 from cellnet_sd.sources.base import Source
 from cellnet_sd.sources.opening import open_source
@@ -60,8 +60,15 @@ def validate(
         If an argument does not fit a file that can be opened without it, or the index cannot be saved.
     """
     path = Path(path).expanduser().absolute()
-    genes = None if gene_list is None else Path(gene_list).expanduser().absolute()
-    choices = Choices(slide_key, cell_order, genes, expression, mpp, wsi_scale, ccc_layout)
+    choices = Choices(
+        slide_key=slide_key,
+        cell_order=cell_order,
+        gene_list=absolute(gene_list),
+        expression=expression,
+        mpp=mpp,
+        wsi_scale=wsi_scale,
+        ccc_layout=ccc_layout,
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CellNetWarning)  # what is warned of on a sample is counted over all cells here
         try:
