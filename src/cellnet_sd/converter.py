@@ -3,7 +3,6 @@
 import inspect
 import shutil
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,8 @@ from cellnet_sd.errors import OutputExistsError
 from cellnet_sd.reader import read, read_anndata
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from anndata import AnnData
     from spatialdata import SpatialData
 

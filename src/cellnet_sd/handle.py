@@ -72,6 +72,13 @@ class CellNetFile:
         return gene_table(self._source).index
 
     @property
+    def slides(self) -> pd.DataFrame:
+        """One row per slide, by name: `n_cells`, `mpp` (µm per pixel) and `wsi_scale` (slide pixels per WSI pixel)."""
+        found = self._source.index.findings.slides
+        columns = {name: [getattr(slide, name) for slide in found] for name in ("n_cells", "mpp", "wsi_scale")}
+        return pd.DataFrame(columns, index=pd.Index([slide.name for slide in found], name="slide"))
+
+    @property
     def captions(self) -> pd.Series:
         """Captions, `str`, missing where a cell has none; loaded when asked for."""
         return self._source.index.captions.set_axis(self.obs.index)

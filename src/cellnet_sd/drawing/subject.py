@@ -1,5 +1,6 @@
 """What a figure is about: the same few things, whether cells come as SpatialData, AnnData, a file or its path."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -115,9 +116,8 @@ class Subject:
     def wsi_scales(self) -> dict[str, float | None]:
         """Return slide pixels per pixel of the WSI image, by slide."""
         if isinstance(self.holder, CellNetFile):
-            from cellnet_sd.sources.opening import open_source
-
-            return {slide.name: slide.wsi_scale for slide in open_source(self.holder.path).index.findings.slides}
+            scales = self.holder.slides["wsi_scale"]
+            return {str(slide): None if math.isnan(scale) else scale for slide, scale in scales.astype(float).items()}
         found: dict[str, float | None] = provenance(self.holder, "wsi_scale")
         return found
 
