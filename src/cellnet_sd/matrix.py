@@ -1,5 +1,6 @@
 """`X`: expression profiles as rows of a CSR matrix, read now or lazily, and the genes that are its columns."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from cellnet_sd import keys
 from cellnet_sd.cellindex import Rows
 from cellnet_sd.components import expression
-from cellnet_sd.errors import LayoutError, NotEnoughMemoryError
+from cellnet_sd.errors import CellNetWarning, LayoutError, NotEnoughMemoryError
 from cellnet_sd.layout import Component
 from cellnet_sd.notes import Notes
 from cellnet_sd.problems import Problems
@@ -27,6 +28,7 @@ BACKED_ROWS = 1024
 _MOST_ROWS = 4096
 _CSR_BYTES = 8
 _FLOAT_BYTES = 4
+_ROUNDED = "expression values were rounded: float32 cannot hold them exactly"
 
 
 def gene_table(source: Source, notes: Notes | None = None) -> pd.DataFrame:
@@ -80,7 +82,7 @@ def read_matrix(
         n_inexact += profiles.n_inexact
         parts.append(profiles.matrix if columns is None else profiles.matrix[:, columns])
     if n_inexact:
-        notes.warn_of(f"{n_inexact:,} expression values were rounded: float32 cannot hold them exactly")
+        notes.warn_of(f"{n_inexact:,} {_ROUNDED}")
     return _stacked(parts, n_columns)
 
 
@@ -145,14 +147,28 @@ def _block(source: Source, columns: NDArray[np.int64] | None, rows: NDArray[np.i
 def read_profiles(source: Source, rows: Sequence[int] | Rows) -> "csr_matrix":
     """Return the expression of the cells at `rows` as CSR float32, (n, n_genes).
 
+    Warns of values that were rounded.
+
     Raises
     ------
     MalformedCellError
         If a profile is missing or malformed.
+    LayoutError
+        If it cannot be told what the values are, or a cell holds counts where the file holds logarithms.
     """
-    problems = Problems(str(source.path), lambda row: str(source.index.names.iloc[row]))
+    if (error := source.index.findings.errors.get(Component.EXPRESSION)) is not None:
+        raise LayoutError(error)
+    names = source.index.names
+    problems = Problems(
+        str(source.path), lambda row: str(names.iloc[row]), advice="Leave it out with where= or cells=."
+    )
     raws = source.fetch(Component.EXPRESSION, rows)
-    return expression.decode(raws, rows, source.index.findings.n_genes, problems).matrix
+    profiles = expression.decode(raws, rows, source.index.findings.n_genes, problems)
+    _check_kind(source, profiles.matrix, np.asarray(rows))
+    if profiles.n_inexact:
+        msg = f"{source.path}: {profiles.n_inexact:,} {_ROUNDED}"
+        warnings.warn(msg, CellNetWarning, stacklevel=3)
+    return profiles.matrix
 
 
 def _stacked(parts: Sequence["csr_matrix"], n_genes: int) -> "csr_matrix":

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from cellnet_sd.components import images
 from cellnet_sd.components.images import Frame
 from cellnet_sd.errors import LayoutError, SourceMovedError
 from cellnet_sd.findings import Choices
+from cellnet_sd.indexfile import Identity
 from cellnet_sd.layout import PATCHES, Component
 from cellnet_sd.notes import provenance
 from cellnet_sd.rows import CellOrder
@@ -147,10 +148,10 @@ class PatchSource:
     def _from_files(cls, adata: "AnnData", level: str, source: str | Path | None) -> "PatchSource":
         place, names = pd.factorize(adata.obs[keys.SOURCE_FILE])
         row = adata.obs[keys.SOURCE_ROW].to_numpy(dtype=np.int64)
-        order = provenance(adata, "choices").get("cell_order")
-        sources = tuple(_reopen(Path(source or name), order) for name in names)
-        for at, opened in enumerate(sources):
-            _check_names(opened, row[place == at], [names[place == at] for names in _known_as(adata)])
+        sources = tuple(
+            _reopen(Path(source or name), adata, name, row[place == at], np.flatnonzero(place == at))
+            for at, name in enumerate(names)
+        )
         frame = _common([frame_of(opened, level) for opened in sources])
         return cls(Path(source or names[0]), sources, place, row, frame)
 
@@ -205,11 +206,40 @@ class _Element:
         return [Raw(patch[..., 0] if patch.shape[-1] == 1 else patch) for patch in stack]
 
 
-def _reopen(path: Path, order: CellOrder | None) -> Source:
+def _reopen(path: Path, adata: "AnnData", name: str, rows: NDArray[np.int64], cells: NDArray[np.intp]) -> Source:
+    """Open the file that some cells of a table were read from, in the order of rows they were counted by.
+
+    A table that was concatenated has lost its provenance: the order is then the one in which the names agree.
+
+    Raises
+    ------
+    SourceMovedError
+        If the file is gone, or is not the file it was.
+    """
     if not path.is_file():
         msg = f"{path}, which the cells were read from, is gone. Pass source= with its new place."
         raise SourceMovedError(msg)
-    return open_source(path, Choices(cell_order=order))
+    known = provenance(adata, "identity").get(name)
+    found = Identity.of(path)
+    if known is not None and known != [found.size, found.digest]:
+        msg = f"{path} is not the file the cells were read from: its contents differ. Pass source= with its place."
+        raise SourceMovedError(msg)
+    stated = provenance(adata, "choices").get("cell_order")
+    for order in (stated,) if known is not None else (stated, *get_args(CellOrder)):
+        source = _in_order(path, order)
+        if source is not None and _are_named(source, rows, [names[cells] for names in _known_as(adata)]):
+            return source
+    msg = f"{path} is not the file the cells were read from: its rows are other cells. Pass source=."
+    raise SourceMovedError(msg)
+
+
+def _in_order(path: Path, order: CellOrder | None) -> Source | None:
+    try:
+        return open_source(path, Choices(cell_order=order))
+    except LayoutError:
+        if order is None:
+            raise
+        return None  # the file has no such order
 
 
 def _known_as(adata: "AnnData") -> list[pd.Index]:
@@ -218,14 +248,13 @@ def _known_as(adata: "AnnData") -> list[pd.Index]:
     return [*read, adata.obs_names]
 
 
-def _check_names(source: Source, rows: NDArray[np.int64], known_as: Sequence[pd.Index]) -> None:
-    """Refuse a file whose rows are not the cells they are said to be."""
-    inside = rows < len(source.index)
-    found = source.index.names.iloc[rows[inside]].to_numpy()
-    bare = ([str(name).rsplit("/", 1)[-1] for name in names[inside]] for names in known_as)
-    if not inside.all() or not any(_alike(found, np.array(names, dtype=object)) for names in bare):
-        msg = f"{source.path} is not the file the cells were read from: its rows are other cells. Pass source=."
-        raise SourceMovedError(msg)
+def _are_named(source: Source, rows: NDArray[np.int64], known_as: Sequence[pd.Index]) -> bool:
+    """Whether the rows of a file are the cells they are said to be."""
+    if (rows >= len(source.index)).any():
+        return False
+    found = source.index.names.iloc[rows].to_numpy()
+    bare = ([str(name).rsplit("/", 1)[-1] for name in names] for names in known_as)
+    return any(_alike(found, np.array(names, dtype=object)) for names in bare)
 
 
 def _alike(found: NDArray[Any], expected: NDArray[Any]) -> bool:

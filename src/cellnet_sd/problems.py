@@ -34,11 +34,14 @@ class Problems:
         Gives the name of the cell at a row.
     policy
         `"raise"` stops at the first malformed cell; `"warn"` and `"skip"` leave the cell out.
+    advice
+        The way out, as errors name it.
     """
 
     file: str
     name_of: Callable[[int], str]
     policy: OnError = "raise"
+    advice: str = "Pass on_error='skip' to leave such cells out."
     found: list[Problem] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -56,7 +59,7 @@ class Problems:
         """
         problem = Problem(int(row), str(component), reason)
         if self.policy == "raise":
-            msg = f"{self.describe(problem).rstrip('.')}. Pass on_error='skip' to leave such cells out."
+            msg = f"{self.describe(problem).rstrip('.')}. {self.advice}"
             raise MalformedCellError(msg)
         self.found.append(problem)
 

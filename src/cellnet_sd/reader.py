@@ -63,7 +63,8 @@ def read(
     genes
         Which genes, by name or identifier; returned in this order.
     backed
-        Make `X` a dask array of CSR blocks that are read when they are computed.
+        Make `X` a dask array of CSR blocks that are read when they are computed. What is wrong with a value then raises
+        when its block is computed; `on_error` acts on what the index knows.
     expression
         Whether to read expression; `"lognorm"` or `"counts"` says what it is where the file leaves a doubt.
     captions
@@ -127,7 +128,7 @@ def read(
             wsi_scale=wsi_scale,
             ccc_layout=ccc_layout,
         ),
-        Switches(expression, captions, _stacked(patches) if "cell" in levels else (), ccc, backed, genes, on_error),
+        Switches(expression, captions, _stacked(patches, levels), _checked_ccc(ccc), backed, genes, on_error),
         index=index,
         selection=(where, cells, slides),
     )
@@ -190,7 +191,7 @@ def read_anndata(
             mpp=mpp,
             ccc_layout=ccc_layout,
         ),
-        Switches(expression, captions, ("cell",) if images else (), ccc, backed, genes, on_error),
+        Switches(expression, captions, ("cell",) if images else (), _checked_ccc(ccc), backed, genes, on_error),
         index=index,
         selection=(where, cells, slides),
     )
@@ -228,8 +229,21 @@ def _levels(images: Images) -> tuple[str, ...]:
     return _checked("images", images, _LEVELS)
 
 
-def _stacked(patches: Patches) -> tuple[str, ...]:
-    return _checked("patches", patches, _STACKED)
+def _stacked(patches: Patches, levels: Sequence[str]) -> tuple[str, ...]:
+    stacked = _checked("patches", patches, _STACKED)
+    if "cell" in levels:
+        return stacked
+    if stacked != ("cell",):
+        msg = f"patches={patches!r} asks for stacks of patches, images= leaves them out. Pass images=True."
+        raise ValueError(msg)
+    return ()
+
+
+def _checked_ccc(ccc: bool | Literal["pairs"]) -> bool | Literal["pairs"]:  # noqa: FBT001
+    if ccc not in (True, False, "pairs"):
+        msg = f"ccc={ccc!r} is not one of True, False, 'pairs'."
+        raise ValueError(msg)
+    return ccc
 
 
 def _checked(name: str, asked: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:

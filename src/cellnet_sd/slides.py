@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cellnet_sd.components.attributes import Spellings
 from cellnet_sd.errors import LayoutError
+from cellnet_sd.keys import micrometre_system, patch_system, wsi_image
 from cellnet_sd.layout import SLIDE_KEYS
 from cellnet_sd.naming import legal_name, legal_names
 
@@ -181,7 +182,18 @@ def _named(signal: _Signal, evidence: Evidence) -> Slides:
     if evidence.stated is not None and len(set(evidence.stated)) == len(kept):
         kept = list(evidence.stated)
     names = legal_names([_element_name(name) or _element_name(evidence.path.stem) or "slide" for name in kept])
-    return Slides(order.astype(np.int32), tuple(names), tuple(kept), signal.words)
+    return Slides(order.astype(np.int32), tuple(_without_clashes(names)), tuple(kept), signal.words)
+
+
+def _without_clashes(names: list[str]) -> list[str]:
+    """Rename the slides that are called like a coordinate system of another: `a_um` beside `a`."""
+    derived = {system(name).lower() for name in names for system in (micrometre_system, patch_system, wsi_image)}
+    clashing = [name for name in names if name.lower() in derived]
+    if not clashing:
+        return names
+    kept = [name for name in names if name not in clashing]
+    renamed = dict(zip(clashing, legal_names([f"{name}_slide" for name in clashing], taken=kept), strict=True))
+    return _without_clashes([renamed.get(name, name) for name in names])
 
 
 def _element_name(name: str) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cellnet_sd import keys
 from cellnet_sd.cellindex import CellIndex, Rows
 from cellnet_sd.communication import annotate, read_links
-from cellnet_sd.components import captions, expression
+from cellnet_sd.components import captions, expression, images
 from cellnet_sd.components.expression import ExpressionKind
 from cellnet_sd.errors import LayoutError
 from cellnet_sd.layout import PATCHES, Component
@@ -26,6 +26,9 @@ from cellnet_sd.sources.base import Source
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+
+_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,10 @@ class TableBuilder:
             self.problems.report_all(
                 expression.misfits(self.index.forms[Component.EXPRESSION], self.rows, self.n_genes)
             )
+        for level in self.switches.patches:
+            if (frame := self.index.findings.frames.get(level)) is not None:
+                forms = self.index.forms[PATCHES[level]]
+                self.problems.report_all(images.misfits(forms, self.rows, frame, PATCHES[level]))
         self.rows = self._without_malformed()[0]
 
     def _without_malformed(self) -> tuple[Rows, NDArray[np.bool_]]:
@@ -209,11 +216,17 @@ class TableBuilder:
         spellings = self.index.spellings.for_cells(cells)
         self.notes.take(*described(self.index))
         self.notes.warn_of(*self.index.findings.scan_notes, *self.index.findings.notes)
+        if self.index.unknown:
+            names = sorted(self.index.unknown, key=lambda name: -self.index.unknown[name])
+            shown = ", ".join(f"{name!r} ({self.index.unknown[name]:,})" for name in names[:_SHOWN])
+            self.notes.warn_of(f"what is no part of the layout was not read: {shown}{', …' * (len(names) > _SHOWN)}")
         adata.uns[keys.PROVENANCE] = {
             "source": json.dumps([str(self.source.path)]),
             "taken": json.dumps(self.notes.all, ensure_ascii=False),
             "skipped": json.dumps(self.problems.summary(), ensure_ascii=False),
             "attributes": msgspec.json.encode(spellings).decode(),
+            "identity": json.dumps({str(self.source.path): [self.source.identity.size, self.source.identity.digest]}),
+            "not_read": json.dumps(sorted(self._not_read())),
             "containers": json.dumps(self.container_of_slide, ensure_ascii=False),
             "slides": json.dumps(
                 {slide.name: slide.original for slide in self.index.findings.slides}, ensure_ascii=False
@@ -226,6 +239,18 @@ class TableBuilder:
             "choices": json.dumps(_stated(self.source.choices), ensure_ascii=False),
             "version": _version(),
         }
+
+    def _not_read(self) -> Iterator[str]:
+        """Yield the components that the file has and that were not asked for."""
+        wanted = {
+            Component.EXPRESSION: self.switches.expression,
+            Component.CAPTION: self.switches.captions,
+            Component.CCC: self.switches.ccc,
+            Component.CELL_PATCH: self.switches.patches,
+        }
+        yield from (
+            str(component) for component, asked in wanted.items() if not asked and self.index.has(component).any()
+        )
 
     def _without_ccc(self, adata: "AnnData") -> list[str]:
         """Return the names of the cells without CCC, if others have it: in `obsp` theirs are empty rows."""

@@ -95,6 +95,8 @@ def write(
 
 
 def _note_losses(adata: "AnnData", encoded: "ccc.EncodedCCC | None", notes: Notes) -> None:
+    if not_read := provenance(adata, "not_read"):
+        notes.warn_of(f"not written, as it was not read: {', '.join(not_read)}")
     if encoded is not None and encoded.layout == "cells" and keys.CCC_PAIRS in adata.uns:
         notes.warn_of("CCC is written as the sum over its pairs. Read with ccc='pairs' to keep each of them")
     if adata.layers:

@@ -34,6 +34,7 @@ from cellnet_sd.sources.hdf5_wsi import WsiImages, numbered_in_full
 
 _TEXTS = (Component.ATTRIBUTES, Component.CAPTION)
 _CAPTION_ATTRS = (Component.CAPTION.value, "caption")
+_ONE_BY_ONE = StoredForm("attribute", dtype="one HDF5 attribute each")
 _KNOWN_MEMBERS = frozenset({"images", *Component, *GENE_KEYS})
 
 
@@ -162,7 +163,7 @@ class _Scanner:
         if not names:
             return None
         self.facts.documents[-1] = {name: plain(read_attr(group, name)) for name in names}
-        return StoredForm("attribute", dtype="one HDF5 attribute each")
+        return _ONE_BY_ONE
 
     def _wsi_numbers(self) -> NDArray[np.int32]:
         numbers = np.array(self.wsi, dtype=np.int32)
@@ -177,9 +178,16 @@ class _Scanner:
         if "images" in names and isinstance(images := open_member(group, "images"), h5g.GroupID):
             names |= {f"images/{name.decode(errors='replace')}" for name in images}
         self.facts.unknown.update(names - _KNOWN_MEMBERS)
+        if self.forms[Component.ATTRIBUTES].codes[-1] >= 0 and self._attributes_are_a_document():
+            beside = set(attr_names(group)) - {Component.ATTRIBUTES, *_CAPTION_ATTRS}
+            self.facts.unknown.update(f"attribute {name}" for name in beside)
         for key in GENE_KEYS:
             if key in names:
                 self._own_genes(group, key)
+
+    def _attributes_are_a_document(self) -> bool:
+        forms = self.forms[Component.ATTRIBUTES]
+        return next(form for form, code in forms.known.items() if code == forms.codes[-1]) != _ONE_BY_ONE
 
     def _own_genes(self, group: h5g.GroupID, key: str) -> None:
         """Take the gene names that a cell states itself; all cells must state the same."""

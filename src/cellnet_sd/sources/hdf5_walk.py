@@ -70,7 +70,9 @@ class Walk:
             return
         self._visited.add(address)
         names, tracked = ordered_names(group)
-        self.stated[path] = Stated(tracked, _numbers_and_names(read_attrs(group)))
+        attrs = read_attrs(group)
+        self.stated[path] = Stated(tracked, _numbers_and_names(attrs))
+        self.unknown.update(f"attribute {name} of {path or 'the root'}" for name in attrs.keys() - _STATED)
         for name in names:
             yield from self._child(group, path, name, depth)
 

@@ -9,7 +9,7 @@ no other reading fits.
 """
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,8 +20,9 @@ from cellnet_sd.components.images.encoded import NotAnImageError
 from cellnet_sd.components.images.spelling import CHANNELS_FIRST, CHANNELS_LAST, Reading, checked, read_patch, with_axes
 from cellnet_sd.errors import CellNetWarning, LayoutError
 from cellnet_sd.layout import Component
-from cellnet_sd.problems import Problems
+from cellnet_sd.problems import Problem, Problems
 from cellnet_sd.sources.base import Raw, Unreadable
+from cellnet_sd.sources.facts import FormColumn, StoredForm
 
 Stored = Raw | Unreadable | None
 """One fetched value: as stored, why it cannot be read, or None where the cell lacks it."""
@@ -124,6 +125,27 @@ def detect_frame(raws: Sequence[Stored], component: Component, file: str) -> Fra
         padded=bool((shapes[:, :2] < (height, width)).any()),
         widened=bool((shapes[:, 2] < channels).any()),
     )
+
+
+def misfits(column: FormColumn, rows: NDArray[np.int64], frame: Frame, component: Component) -> Iterator[Problem]:
+    """Yield the cells at `rows` whose patch cannot be an image of `frame`, as far as its stored form tells."""
+    wrong = {code: reason for code, form in enumerate(column.forms) if (reason := _misfit(form, frame)) is not None}
+    codes = column.codes[rows]
+    for at in np.flatnonzero(np.isin(codes, list(wrong))):
+        yield Problem(int(rows[at]), component, wrong[int(codes[at])])
+
+
+def _misfit(form: StoredForm, frame: Frame) -> str | None:
+    if form.kind == "group":
+        return "a group where an image is expected"
+    if form.kind != "dataset" or form.shape is None or len(form.shape) < 2:
+        return None  # encoded bytes show their size only when they are read
+    channels = {form.shape[0], form.shape[-1]} & {1, 3, 4}
+    if len(form.shape) > 3 or (len(form.shape) == 3 and not channels):
+        return f"shape {form.shape} is no image"
+    if len(form.shape) == 2 and (form.shape[0] > frame.height or form.shape[1] > frame.width):
+        return f"shape {form.shape} is larger than the other patches, {frame.height} by {frame.width} px"
+    return None
 
 
 def _read_sample(raws: Iterable[Stored]) -> tuple[list[Reading], list[str]]:

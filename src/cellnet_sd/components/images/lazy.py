@@ -64,7 +64,8 @@ class _Stack:
     def _fetch(self, at: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         rows = self.rows[at]
         names = dict(zip(rows.tolist(), at.tolist(), strict=True))
-        problems = Problems(self.source.path.name, lambda row: str(self.names[names[row]]))
+        advice = "Leave the cell out with where= or cells=."
+        problems = Problems(self.source.path.name, lambda row: str(self.names[names[row]]), advice=advice)
         raws = self.source.fetch(self.component, rows)
         return decode(raws, rows, self.frame, self.component, problems)
 
@@ -162,7 +163,7 @@ def stack_image(source: Fetches, component: Component, rows: Rows, names: Sequen
     from dask.base import tokenize
 
     rows = np.asarray(rows, dtype=np.int64)
-    name = f"{component.rpartition('/')[2]}-{tokenize(str(source.path), str(component), rows, frame)}"
+    name = f"{component.rpartition('/')[2]}-{tokenize(source, str(component), rows, frame)}"
     parts = [slice(start, start + STACK_CHUNK) for start in range(0, len(rows), STACK_CHUNK)]
     stacks = (_Stack(source, component, rows[part], names[part], frame) for part in parts)
     tasks = {(name, 0, i, 0, 0): (stack.czyx,) for i, stack in enumerate(stacks)}
@@ -210,7 +211,7 @@ def whole_image(source: Fetches, component: Component, row: int, frame: Frame) -
     from dask.array import Array
     from dask.base import tokenize
 
-    name = f"{component.rpartition('/')[2]}-{tokenize(str(source.path), str(component), row, frame)}"
+    name = f"{component.rpartition('/')[2]}-{tokenize(source, str(component), row, frame)}"
     stack = _Stack(source, component, np.array([row]), [f"row {row}"], frame)
     return Array({(name, 0, 0, 0): (stack.single,)}, name, tuple((n,) for n in frame.shape), dtype=frame.dtype)
 
