@@ -1,5 +1,6 @@
 """`convert`: the store equals what is read, appears only when it is complete, and replaces nothing unasked."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,38 @@ def test_another_ending_is_refused_and_the_two_are_named(path: Path, tmp_path: P
     with pytest.raises(ValueError, match=r"\.zarr.*\.h5ad"):
         convert(path, tmp_path / name)
     assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("name", ["out.zarr", "out.h5ad"])
+def test_what_was_there_stays_when_the_new_cannot_take_its_place(
+    path: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, rename = convert(path, tmp_path / name), Path.rename
+    interrupted = []
+
+    def fail_once(self: Path, target: Path) -> Path:
+        if target == out and not interrupted:
+            interrupted.append(self)
+            kept = [entry for entry in tmp_path.iterdir() if entry.name != "in"]
+            assert len(kept) == 2, "until the new is in its place, both the old and the new are there"
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail_once)
+    with pytest.raises(KeyboardInterrupt):
+        convert(path, out, cells=["Cell_2"], overwrite=True)
+    assert interrupted
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["in", name]
+    table = ad.read_h5ad(out) if name.endswith("h5ad") else sd.read_zarr(out)["table"]
+    assert table.n_obs == 4
+
+
+@pytest.mark.parametrize("name", ["out.zarr", "out.h5ad"])
+def test_a_folder_that_is_not_there_is_named_and_not_made(path: Path, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "no" / "such"
+    with pytest.raises(FileNotFoundError, match=re.escape(str(folder))):
+        convert(path, folder / name)
+    assert not (tmp_path / "no").exists()
 
 
 def test_a_source_that_is_not_there_is_pythons_own_error(tmp_path: Path) -> None:

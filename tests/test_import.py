@@ -66,6 +66,12 @@ def test_every_public_name_resolves() -> None:
         assert name in dir(cn)
 
 
+def test_dir_lists_the_public_names_and_no_modules() -> None:
+    shown = [name for name in dir(cn) if not (name.startswith("__") and name.endswith("__"))]
+    assert shown == sorted(cn.__all__)
+    assert "__version__" in dir(cn)
+
+
 def test_the_version_is_that_of_the_distribution() -> None:
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert f'version = "{cn.__version__}"' in project

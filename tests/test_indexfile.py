@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import cellnet_sd as cn
 from cellnet_sd import indexfile
-from cellnet_sd.cellindex import CellIndex
+from cellnet_sd.cellindex import CellIndex, reordered
 from cellnet_sd.errors import CellNetError, SourceMovedError
 from cellnet_sd.sources.opening import open_source
 from counting import counted
@@ -237,6 +238,8 @@ def test_flipped_bytes_never_change_what_is_read(path: Path) -> None:
             assert_same_index(found, sound)
             with contextlib.suppress(SourceMovedError):  # captions are read, and found damaged, when asked for
                 assert found.captions.tolist() == captions
+            with contextlib.suppress(SourceMovedError):
+                assert found.captions_of(np.array([3, 1])).tolist() == [captions[3], captions[1]]
 
 
 @pytest.mark.parametrize("becomes", ["gone", "that of a changed file", "damaged"])
@@ -252,6 +255,46 @@ def test_captions_are_not_taken_from_an_index_that_is_no_longer_the_one_opened(p
             sidecar(path).unlink()
         with pytest.raises(SourceMovedError, match="Open the file again"):
             _ = f.captions
+        with pytest.raises(SourceMovedError, match="Open the file again"):
+            f._source.index.captions_of(np.array([0]))
+
+
+def test_captions_of_some_cells_are_read_from_their_row_groups(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexfile, "_GROUP_ROWS", 1)
+    cn.index(path)
+    per_group = pq.read_metadata(sidecar(path)).row_group(0).num_rows
+    assert per_group <= 2  # else nothing is left out
+    read, groups = pq.ParquetFile.read_row_groups, []
+
+    def noting(self: Any, row_groups: list[int], **options: Any) -> Any:
+        groups.extend(row_groups)
+        return read(self, row_groups, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_groups", noting)
+    index = open_source(path).index
+    captions = index.captions.tolist()
+    assert not groups
+    for rows in ([2], [3, 0], [1, 1], []):
+        groups.clear()
+        assert index.captions_of(np.array(rows, dtype=np.int64)).tolist() == [captions[row] for row in rows]
+        assert groups == sorted({row // per_group for row in rows})
+    groups.clear()
+    with quiet():
+        adata = cn.read_anndata(path, cells=[3])
+    assert adata.obs["caption"].tolist() == [captions[3]]
+    assert groups == [3 // per_group]
+
+
+def test_a_row_group_holds_no_fewer_rows_than_a_column_has_labels(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexfile, "_GROUP_ROWS", 1)
+    with h5py.File(path, "a") as root:
+        for number in range(1, 5):
+            del root[f"Cell_{number}/attributes.json"]
+            root[f"Cell_{number}/attributes.json"] = f'{{"kind": "{"abca"[number - 1]}"}}'
+    cn.index(path)
+    metadata = pq.read_metadata(sidecar(path))
+    assert [metadata.row_group(at).num_rows for at in range(metadata.num_row_groups)] == [3, 1]
+    assert_same_index(open_source(path).index, open_source(path, index=False).index)
 
 
 # --- where it goes ---------------------------------------------------------------------------------------------------
@@ -263,10 +306,10 @@ def read_only(path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     refused: dict[Path, int] = {path.parent: errno.EROFS}
     write_table = pq.write_table
 
-    def guarded(table: Any, where: Any, **options: Any) -> None:
+    def guarded(table: Any, where: Any, *args: Any, **options: Any) -> None:
         if (code := refused.get(Path(where).parent)) is not None:
             raise OSError(code, os.strerror(code))
-        write_table(table, where, **options)
+        write_table(table, where, *args, **options)
 
     monkeypatch.setattr(pq, "write_table", guarded)
     return refused
@@ -347,9 +390,10 @@ def assert_same_index(one: CellIndex, other: CellIndex) -> None:
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(file=cell_files())
-def test_a_loaded_index_equals_a_built_one(file: Any) -> None:
-    with written(file) as (path, _), quiet():
+@given(file=cell_files(), group_rows=st.sampled_from([1, 2, 2**16]))
+def test_a_loaded_index_equals_a_built_one(file: Any, group_rows: int) -> None:
+    with written(file) as (path, _), quiet(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(indexfile, "_GROUP_ROWS", group_rows)
         built = open_source(path, index=True).index
         with counted() as reads:
             loaded = open_source(path).index
@@ -359,6 +403,12 @@ def test_a_loaded_index_equals_a_built_one(file: Any) -> None:
         if len(loaded) > 1:
             rows = np.array([len(loaded) - 1, 0])
             pd.testing.assert_frame_equal(loaded.frame(rows), built.frame(rows))
+            pd.testing.assert_series_equal(loaded.captions_of(rows), built.captions_of(rows))
+            for order in ("natural", "name"):
+                turned, expected = reordered(loaded, order), reordered(built, order)
+                pd.testing.assert_series_equal(turned.captions, expected.captions)
+                of_rows = turned.captions.iloc[rows].reset_index(drop=True)
+                pd.testing.assert_series_equal(turned.captions_of(rows), of_rows)
 
 
 def test_what_is_read_by_a_loaded_index_equals_what_is_read_without(path: Path) -> None:

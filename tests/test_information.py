@@ -1,5 +1,6 @@
 """`info`: a page of plain words that says what each component was taken to be, and what was not read."""
 
+import json
 import os
 from pathlib import Path
 
@@ -121,3 +122,39 @@ def test_many_slides_are_shown_in_part_and_counted_in_full(tmp_path: Path) -> No
 def test_a_file_that_is_not_there_is_pythons_own_error(tmp_path: Path) -> None:
     with quiet(), pytest.raises(FileNotFoundError):
         cn.info(tmp_path / "nowhere.h5")
+
+
+def test_one_slide_is_not_told_apart_and_an_unknown_scale_says_why(tmp_path: Path) -> None:
+    write(tmp_path / "plain.h5", *plain_file())
+    said = str(cn.info(tmp_path / "plain.h5", index=False))
+    assert "\nOne slide\n  plain: " in said
+    assert "unknown (neither stated nor to be measured)" in said
+    assert "told apart" not in said
+
+
+def test_several_slides_say_by_what_they_are_told_apart(tmp_path: Path) -> None:
+    truth, spelling = plain_file(4, attributes=[{"slide": f"s{row % 2}"} for row in range(4)])
+    write(tmp_path / "plain.h5", truth, spelling)
+    assert "\nSlides told apart by attribute 'slide'\n" in str(cn.info(tmp_path / "plain.h5", index=False))
+
+
+def test_mixed_expression_names_the_component_as_it_is_called_in_the_file(path: Path) -> None:
+    with h5py.File(path, "a") as root:
+        root["Cell_3/expression"][...] = [1, 2, 3]
+    said = str(cn.info(path, index=False))
+    assert ": expression of 1 of 4 sampled cells" in said
+    assert "Component." not in said
+
+
+@pytest.mark.parametrize("name", ["mpp", "wsi_scale"])
+@pytest.mark.parametrize("value", ["2", [1.0], True, 0, float("nan")])
+def test_a_scale_that_is_no_positive_number_is_an_error_that_names_it(path: Path, name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=rf"{name}=.* is not a positive number"):
+        cn.info(path, index=False, **{name: value})
+
+
+def test_what_was_taken_is_said_in_lines_that_name_their_subject(path: Path) -> None:
+    with quiet():
+        taken = json.loads(cn.read_anndata(path, index=False).uns["cellnet_sd"]["taken"])
+    assert "one slide: plain" in taken
+    assert "anchor: not checked" in taken

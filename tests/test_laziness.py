@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dask
@@ -17,11 +18,14 @@ from h5py import h5f
 
 import cellnet_sd as cn
 from big_file import N_GENES, NAMES, RARE, SENDERS, N, big_file, pixels, profiles
-from cellnet_sd import indexfile
+from cellnet_sd import indexfile, matrix
 from cellnet_sd.errors import NotEnoughMemoryError
 from cellnet_sd.layout import PATCHES, Component
 from cellnet_sd.matrix import BACKED_ROWS
+from cellnet_sd.notes import Notes
+from cellnet_sd.problems import Problems
 from cellnet_sd.sources import opening
+from cellnet_sd.sources.hdf5 import Hdf5Source
 from counting import counted
 from spell_arrays import ImageSpelling
 from spellings import plain_file, write
@@ -336,3 +340,88 @@ def test_a_matrix_that_cannot_fit_is_refused_before_it_is_read(big: Path, monkey
     assert cn.read_anndata(big, where="cell_type == 'rare'").n_obs == len(RARE)
     assert cn.read_anndata(big, backed=True).n_obs == N
     assert cn.read_anndata(big, genes=["G1"]).n_vars == 1
+
+
+def test_parts_and_what_they_are_stacked_to_must_both_fit(big: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = N * N_GENES * 8
+    for available, fits in ((2 * result - 1, False), (2 * result, True)):
+        memory = psutil.virtual_memory()._replace(available=available)
+        monkeypatch.setattr(psutil, "virtual_memory", lambda memory=memory: memory)
+        if fits:
+            assert cn.read_anndata(big, ccc=False).n_obs == N
+        else:
+            with pytest.raises(NotEnoughMemoryError):
+                cn.read_anndata(big, ccc=False)
+
+
+@pytest.mark.parametrize(("n_cells", "bytes_per_value"), [(2**28 - 1, 8), (2**28, 12)])
+def test_more_values_than_int32_counts_take_int64_indices(
+    monkeypatch: pytest.MonkeyPatch, n_cells: int, bytes_per_value: int
+) -> None:
+    findings = SimpleNamespace(n_genes=8, nnz_per_cell=8.0, expression=None)
+    source = SimpleNamespace(path="x", index=SimpleNamespace(findings=findings))
+    memory = psutil.virtual_memory()._replace(available=2 * 8 * n_cells * bytes_per_value - 1)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    rows = np.broadcast_to(np.int64(0), n_cells)
+    with pytest.raises(NotEnoughMemoryError, match=f"{2 * 8 * n_cells * bytes_per_value / 2**30:.1f} GiB and"):
+        matrix.read_matrix(source, rows, None, Problems("x", str), Notes("x"))  # type: ignore[arg-type]
+
+
+def test_a_matrix_of_sound_cells_is_not_copied(big: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def noting(*args: Any) -> Any:
+        made.append(matrix.read_matrix(*args))
+        return made[-1]
+
+    monkeypatch.setattr("cellnet_sd.table.read_matrix", noting)
+    assert np.shares_memory(cn.read_anndata(big, ccc=False).X.data, made[0].data)
+
+
+# --- many slides -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def slides(tmp_path: Path) -> Path:
+    """Return a file of 70 slides of two cells, of which the first has a patch, and both the WSI image of the slide."""
+    with h5py.File(tmp_path / "slides.h5", "w") as root:
+        for slide in range(70):
+            image = np.full((4, 4, 3), slide, np.uint8)
+            for cell in (f"S{slide:02}/Cell_1", f"S{slide:02}/Cell_2"):
+                root[f"{cell}/expression"] = np.array([1.5, slide], "f4")
+                root[f"{cell}/images/WSI_patch"] = image
+            root[f"S{slide:02}/Cell_1/images/cell_patch"] = image
+    return tmp_path / "slides.h5"
+
+
+def test_no_more_than_64_whole_slide_images_are_in_memory_at_once(
+    slides: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch, asked = Hdf5Source.fetch, []
+
+    def noting(self: Hdf5Source, component: Component, rows: Any) -> Any:
+        if component is Component.WSI_PATCH:
+            asked.append([int(row) for row in rows])
+        return fetch(self, component, rows)
+
+    monkeypatch.setattr(Hdf5Source, "fetch", noting)
+    with quiet():
+        cn.index(slides)
+    most = max(asked, key=len)
+    assert len(most) == len({row // 2 for row in most}) == 64
+    assert {row // 2 for row in most} >= {0, 69}
+    assert max(np.diff(most)) <= 4  # no more than one slide is passed over
+
+
+def test_cells_of_many_slides_keep_to_their_own(slides: Path) -> None:
+    rows = np.random.default_rng(0).permutation(140)[:100]
+    with quiet():
+        sdata = cn.read(slides, cells=rows, images=["cell"], index=False)
+    table = sdata["table"]
+    named = [name.rpartition("/") for name in table.obs_names]
+    assert [int(name.rpartition("_")[2]) - 1 for _, _, name in named] == (rows % 2).tolist()
+    assert table.obs["cell_patch"].tolist() == [0 if row % 2 == 0 else -1 for row in rows]
+    with_patch = {row // 2 for row in rows.tolist() if row % 2 == 0}
+    assert set(sdata.images) == {f"S{slide:02}_cell_patches" for slide in with_patch}
+    for slide in with_patch:
+        assert np.unique(sdata.images[f"S{slide:02}_cell_patches"].values).tolist() == [slide]

@@ -193,3 +193,13 @@ def test_an_object_that_is_no_cellnet_is_written_too(tmp_path):
     cn.write(fresh, tmp_path / "fresh.h5")
     with quiet():
         np.testing.assert_array_equal(cn.read_anndata(tmp_path / "fresh.h5").X.toarray(), np.eye(2))
+
+
+def test_a_path_is_no_object_to_write(full, tmp_path):
+    with pytest.raises(TypeError, match="read it first"):
+        cn.write(full, tmp_path / "out.h5")
+
+
+def test_an_unknown_gene_is_an_error_that_names_the_file(full):
+    with quiet(), pytest.raises(cn.errors.SelectionError, match=r"plain\.h5 .*NOPE"):
+        cn.read_anndata(full, genes=["NOPE"])

@@ -208,7 +208,7 @@ def test_everything_about_a_cell_moves_with_it(tmp_path: Path) -> None:
 
 def test_no_run_of_digits_is_too_long_for_natural_order() -> None:
     names = ["9" * 5_000, "1" + "0" * 5_000, "x2", "x10", "x010"]
-    rows, order = row_order(Path("x"), names[::-1], [""] * 5, {"": Stated(tracked=False)})
+    rows, order = row_order(Path("x"), names[::-1], [""] * 5, {"": Stated(tracked=False)}, "natural")
     assert order == "natural"
     assert [names[::-1][row][:4] for row in rows] == ["9999", "1000", "x2", "x010", "x10"]
     assert all(a != b for a, b in pairwise(rows))
@@ -219,3 +219,41 @@ def test_tracking_of_some_containers_only_is_no_tracked_order() -> None:
     rows, order = row_order(Path("x"), ["2", "1", "4", "3"], ["a", "a", "b", "b"], stated)
     assert order == "natural"
     assert rows.tolist() == [1, 0, 3, 2]
+
+
+class Walked(str):
+    """A container or a name that counts how often two of its kind are compared."""
+
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Walked.compared += 1
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+
+def test_what_the_walk_has_sorted_is_not_sorted_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def sorted_again(name: str) -> Any:
+        raise AssertionError(name)
+
+    monkeypatch.setattr("cellnet_sd.rows.natural_key", sorted_again)
+    stated = {"": Stated(tracked=False), "b": Stated(tracked=False)}
+    rows, order = row_order(Path("x"), ["A_1", "A_2", "B_9", "B_10", "Z"], ["", "", "b", "b", ""], stated)
+    assert order == "natural"
+    assert rows.tolist() == [0, 1, 4, 2, 3]  # cells of a group stand together, groups as they were met
+    assert row_order(Path("x"), [], [], {})[0].dtype == np.int64
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_cells_of_many_containers_are_grouped_at_once(listed: bool) -> None:
+    n = 600
+    containers = [Walked(f"c{at % n}") for at in range(2 * n)]  # equal, yet not the same objects
+    names = [f"n{at // n}" for at in range(2 * n)]
+    values = {"cell_names": ["n1", "n0"]} if listed else {}
+    stated = {str(container): Stated(tracked=False, values=dict(values)) for container in containers}
+    Walked.compared = 0
+    rows, order = row_order(Path("x"), names, containers, stated)
+    assert Walked.compared < 20 * n
+    pairs = [(at + n, at) if listed else (at, at + n) for at in range(n)]
+    assert (order, rows.tolist()) == ("stored" if listed else "natural", [row for pair in pairs for row in pair])

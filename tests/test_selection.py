@@ -11,6 +11,7 @@ import pytest
 
 import cellnet_sd as cn
 from cellnet_sd.errors import SelectionError
+from cellnet_sd.selection import select_genes
 from truth_checks import quiet, table
 
 N = 12
@@ -93,11 +94,31 @@ def test_where_is_about_the_columns_of_obs(path: Path) -> None:
         ("nb_genes > 99", "no cell satisfies"),
         ("@x > 3", "cannot be evaluated"),
         ("nb_genes.nonsense()", "cannot be evaluated"),
+        ("cell_type = 'T-cell'", "Compare with =="),
+        ("cell_type == 'T", "cannot be evaluated"),
+        ("[1, 2]", "Compare with =="),
     ],
 )
 def test_a_query_that_says_nothing_of_the_cells_is_an_error_that_says_why(path: Path, where: str, says: str) -> None:
     with pytest.raises(SelectionError, match=says):
         cn.read_anndata(path, where=where, index=False)
+
+
+@pytest.mark.parametrize(
+    ("where", "asked", "meant"),
+    [
+        ("cel_type == 'T-cell'", "cel_type", "cell_type"),
+        ("`cell type` == 'T-cell'", "cell type", "cell_type"),
+        ("NB_GENES > 3", "NB_GENES", "nb_genes"),
+    ],
+)
+def test_an_unknown_column_is_named_with_the_one_that_was_meant(path: Path, where: str, asked: str, meant: str) -> None:
+    with pytest.raises(SelectionError) as caught:
+        cn.read_anndata(path, where=where, index=False)
+    assert f"no column '{asked}'" in str(caught.value)
+    assert f"Did you mean '{meant}'" in str(caught.value)
+    assert "'score'" in str(caught.value), "the columns are listed"
+    assert "BACKTICK" not in str(caught.value)
 
 
 def test_a_query_reaches_nothing_outside_the_table(path: Path, tmp_path: Path) -> None:
@@ -119,6 +140,9 @@ CELLS = [
     (np.array([11, 0], dtype=np.uint8), [11, 0]),
     ([-1, 0], [11, 0]),
     (range(3), [0, 1, 2]),
+    ("Cell_7", [7]),
+    (3, [3]),
+    (np.int32(-1), [11]),
     (TRUTH["is_tumour"].to_numpy(), [0, 2, 4, 6, 8, 10]),
     (TRUTH["is_tumour"].tolist(), [0, 2, 4, 6, 8, 10]),
 ]
@@ -141,7 +165,10 @@ def test_cells_are_names_rows_or_a_mask_and_keep_their_order(path: Path, cells: 
         (np.ones(5, dtype=bool), "a mask of 5"),
         ([], "no cell"),
         (np.zeros(N, dtype=bool), "no cell"),
-        ([1.5], "cells="),
+        ([1.5], "float64"),
+        (np.array([1, 2], "f4"), "float32"),
+        (1.5, "float64"),
+        ("Cell_99", "no cell 'Cell_99'"),
     ],
 )
 def test_cells_that_are_not_there_are_an_error_that_names_them(path: Path, cells: Any, says: str) -> None:
@@ -220,3 +247,25 @@ def test_genes_come_in_the_order_asked(path: Path, genes: Any, columns: list[int
 def test_genes_that_are_not_there_are_an_error_that_names_them(path: Path, genes: list[str], says: str) -> None:
     with quiet(), pytest.raises(SelectionError, match=says):
         cn.read_anndata(path, genes=genes, index=False)
+
+
+@pytest.mark.parametrize(("gene", "meant"), [("CD3", "CD3E"), ("cd8a", "CD8A"), ("HLA_DRA", "HLA-DRA")])
+def test_an_unknown_gene_is_named_with_the_file_and_what_was_meant(gene: str, meant: str) -> None:
+    with pytest.raises(SelectionError, match=rf"a\.h5 has no gene '{gene}'.*Did you mean '{meant}'"):
+        select_genes(pd.Index(GENES[:3]), [gene], None, file="a.h5")
+
+
+# --- rows of an open file --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", [[], np.empty(0, np.int64), np.zeros(N, dtype=bool), slice(0, 0)])
+def test_no_rows_of_expression_are_an_empty_matrix(path: Path, rows: Any) -> None:
+    with quiet(), cn.open(path, index=False) as f:
+        matrix = f.expression[rows]
+    assert (matrix.shape, matrix.format, matrix.dtype) == ((0, len(GENES)), "csr", np.float32)
+
+
+@pytest.mark.parametrize("rows", [1.5, [1.5], np.ones(3)])
+def test_rows_of_expression_by_fractions_are_an_error_that_names_their_type(path: Path, rows: Any) -> None:
+    with quiet(), cn.open(path, index=False) as f, pytest.raises(SelectionError, match="float64"):
+        f.expression[rows]

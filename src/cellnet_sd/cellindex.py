@@ -55,7 +55,7 @@ class CellIndex:
     findings
         What was found out by looking at samples, or chosen by the caller.
     load_captions
-        Gives the captions when they are asked for.
+        Gives the captions of the cells at some rows when they are asked for, in that order; of all for `None`.
     """
 
     path: Path
@@ -72,7 +72,7 @@ class CellIndex:
     unknown: Mapping[str, int]
     gene_names: tuple[str, ...] | None
     findings: Findings
-    load_captions: Callable[[], pd.Series]
+    load_captions: Callable[[Rows | None], pd.Series]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -80,7 +80,11 @@ class CellIndex:
     @property
     def captions(self) -> pd.Series:
         """Captions in row order, `str`, missing where a cell has none."""
-        return self.load_captions()
+        return self.load_captions(None)
+
+    def captions_of(self, rows: Rows) -> pd.Series:
+        """Return the captions of the cells at `rows`, `str`, missing where a cell has none; others are not loaded."""
+        return self.load_captions(rows)
 
     def group_paths(self, rows: Sequence[int] | Rows) -> list[str]:
         """Return the path of the group of each cell at `rows`."""
@@ -154,7 +158,7 @@ def from_facts(path: Path, facts: Facts) -> CellIndex:
         unknown=dict(facts.unknown),
         gene_names=facts.gene_names,
         findings=Findings(order=order, scan_notes=tuple(_notes(facts))),
-        load_captions=lambda: captions,
+        load_captions=lambda asked: captions if asked is None else captions.iloc[asked].reset_index(drop=True),
     )
     return with_slides(index)
 
@@ -212,5 +216,5 @@ def reordered(index: CellIndex, order: CellOrder) -> CellIndex:
         wsi=index.wsi[rows],
         defects=tuple(sorted(Problem(int(row_of[p.row]), p.component, p.reason) for p in index.defects)),
         findings=msgspec.structs.replace(index.findings, order=order),
-        load_captions=lambda: load().iloc[rows].reset_index(drop=True),
+        load_captions=lambda asked: load(rows if asked is None else rows[asked]),
     )

@@ -5,10 +5,10 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import reduce
+from functools import cached_property, reduce
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import click
 from click.core import ParameterSource
@@ -40,17 +40,24 @@ class Switch(click.Choice[Any]):
         return {"true": True, "false": False}.get(word, word)
 
 
+class Layouts(click.Choice[str]):
+    """The layouts of CCC. They are looked up when they are needed: numpy is imported along, and `--help` is quick."""
+
+    case_sensitive = True
+
+    def __init__(self) -> None:
+        """Leave the choices to `choices`."""
+
+    @cached_property
+    def choices(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Names of the layouts."""
+        from cellnet_sd.components.ccc.layouts import CCCLayoutName
+
+        return get_args(CCCLayoutName)
+
+
 _FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 _KINDS: Final = ("lognorm", "counts")
-_LAYOUTS: Final = (
-    "cells",
-    "pairs_by_cells",
-    "cells_by_pairs",
-    "scores",
-    "neighbours",
-    "neighbours_by_pairs",
-    "groups",
-)
 _FLAGS: Final = frozenset({"backed", "captions", "index", "overwrite"})
 _ORDERS: Final = ("creation", "stored", "natural", "name")
 
@@ -89,7 +96,7 @@ OPTIONS: Final[Mapping[str, Decorator]] = MappingProxyType(
                              default=("cell",), show_default=True),
         "ccc": _switch("ccc", "Take cell-cell communication along; 'pairs' gives a matrix per pair too.", "pairs"),
         # what the file leaves open
-        "ccc_layout": _option("ccc_layout", click.Choice(_LAYOUTS), "What the axes of the stored CCC count."),
+        "ccc_layout": _option("ccc_layout", Layouts(), "What the axes of the stored CCC count."),
         "gene_list": _option("gene_list", _FILE, "A file that names the genes (txt, csv, tsv, json, features.tsv.gz)."),
         "slide_key": _option("slide_key", str, "What tells slides apart: an attribute, 'container' or 'WSI_patch'."),
         "cell_order": _option("cell_order", click.Choice(_ORDERS), "Order of the rows, which CCC counts by."),

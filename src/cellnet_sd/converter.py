@@ -6,7 +6,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cellnet_sd.errors import OutputExistsError
+from cellnet_sd.outputs import check_output
 from cellnet_sd.reader import read, read_anndata
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ def convert(src: str | Path, dst: str | Path, *, overwrite: bool = False, **opti
 
     Raises
     ------
+    FileNotFoundError
+        If there is no `src`, or no folder to write `dst` in.
     OutputExistsError
         If `dst` exists and `overwrite` is false.
     ValueError
@@ -56,13 +58,12 @@ def convert(src: str | Path, dst: str | Path, *, overwrite: bool = False, **opti
     if unknown:
         msg = f"{', '.join(sorted(unknown))}: no such parameter of {reader.__name__}, which reads for {dst.suffix}."
         raise ValueError(msg)
-    _refuse(dst, overwrite=overwrite)
+    check_output(dst, overwrite=overwrite)
     partial = dst.with_name(f".{dst.stem}.{uuid.uuid4().hex[:8]}{dst.suffix}")
     try:
         write(reader(src, **options), partial)
-        _refuse(dst, overwrite=overwrite)
-        _remove(dst)
-        partial.rename(dst)
+        check_output(dst, overwrite=overwrite)
+        _replace(dst, partial)
     finally:
         _remove(partial)
     return dst
@@ -76,10 +77,18 @@ def _write_h5ad(adata: "AnnData", partial: Path) -> None:
     adata.write_h5ad(partial, compression="gzip")
 
 
-def _refuse(dst: Path, *, overwrite: bool) -> None:
-    if dst.exists() and not overwrite:
-        msg = f"{dst} exists. Pass overwrite=True to replace it."
-        raise OutputExistsError(msg)
+def _replace(dst: Path, partial: Path) -> None:
+    """Put `partial` in the place of `dst`, which is deleted only then: a killed process leaves both on disk."""
+    old = partial.with_name(f"{partial.stem}.old{partial.suffix}")
+    try:
+        if dst.exists():
+            dst.rename(old)
+        partial.rename(dst)
+    except BaseException:
+        if old.exists() and not dst.exists():
+            old.rename(dst)
+        raise
+    _remove(old)
 
 
 def _remove(path: Path) -> None:

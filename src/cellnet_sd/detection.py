@@ -71,9 +71,8 @@ def sample_rows(index: CellIndex, component: Component, size: int = SAMPLE, amon
     rows = np.flatnonzero(codes >= 0) if among is None else among[codes[among] >= 0]
     if not len(rows):
         return rows.astype(np.int64)
-    spread = rows[np.unique(np.linspace(0, len(rows) - 1, min(size, len(rows))).astype(np.int64))]
     first_of_form = rows[np.unique(codes[rows], return_index=True)[1][:_FORMS_SAMPLED]]
-    return np.union1d(spread, first_of_form).astype(np.int64)
+    return np.union1d(_spread(rows, size), first_of_form).astype(np.int64)
 
 
 def lenient(source: Source) -> Problems:
@@ -108,7 +107,7 @@ def _expression(source: Source, findings: Findings) -> Findings:
         )
     if kind is None and matrix.nnz:
         msg = (
-            f"{source.path}: {Component.EXPRESSION!r} of {int(whole.sum())} of {len(whole)} sampled cells holds whole "
+            f"{source.path}: {Component.EXPRESSION} of {int(whole.sum())} of {len(whole)} sampled cells holds whole "
             "numbers, of the others it does not: counts and log-normalised values are mixed. Say which it is with "
             "expression=."
         )
@@ -160,8 +159,14 @@ def _frames(source: Source, findings: Findings) -> Findings:
 
 
 def _one_per_wsi(index: CellIndex) -> Rows:
+    """Return a row of each of at most `SAMPLE` WSI images, spread evenly: an image may take hundreds of MB."""
     images_of, first = np.unique(index.wsi, return_index=True)
-    return np.asarray(first[images_of >= 0], dtype=np.int64)
+    return _spread(first[images_of >= 0].astype(np.int64), SAMPLE)
+
+
+def _spread(rows: Rows, size: int) -> Rows:
+    """Return at most `size` of `rows`, spread evenly."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, min(size, len(rows))).astype(np.int64))]
 
 
 def _anchor(source: Source, findings: Findings) -> Findings:

@@ -1,6 +1,8 @@
 """The SpatialData elements beside the table: circles, WSI images and patch stacks, each in its coordinate system."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,9 +44,9 @@ def spatial_data(
 
     shapes, pictures = {}, {}
     rows = adata.obs[keys.SOURCE_ROW].to_numpy()
+    rows_of_slide = adata.obs.groupby(keys.SLIDE, observed=True).indices
     for slide in source.index.findings.slides:
-        here = np.flatnonzero(adata.obs[keys.SLIDE] == slide.name)
-        if not len(here):
+        if (here := rows_of_slide.get(slide.name)) is None:
             continue
         circles = slide_circles(adata[here], slide, notes)
         if circles is not None:
@@ -150,15 +152,9 @@ def _annotating(adata: "AnnData") -> "AnnData":
     return TableModel.parse(adata)
 
 
-def _quiet_about_regions() -> Any:
+@contextmanager
+def _quiet_about_regions() -> Iterator[None]:
     """Silence SpatialData about slides none of whose cells has a circle: the notes say so in plainer words."""
-    import warnings
-    from contextlib import contextmanager
-
-    @contextmanager
-    def quiet() -> Any:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="The table is annotating", category=UserWarning)
-            yield
-
-    return quiet()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The table is annotating", category=UserWarning)
+        yield

@@ -1,6 +1,7 @@
 """What was found out about a file by looking at samples of it, and what the caller chose instead. Plain data."""
 
 import math
+from numbers import Real
 from pathlib import Path
 from typing import get_args
 
@@ -31,9 +32,13 @@ class Choices(msgspec.Struct, frozen=True):
                 msg = f"{name}={value!r} is not one of {', '.join(map(repr, get_args(known)))}."
                 raise ValueError(msg)
         for name in ("mpp", "wsi_scale"):
-            if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
+            if (value := getattr(self, name)) is not None and not _is_positive(value):
                 msg = f"{name}={value!r} is not a positive number."
                 raise ValueError(msg)
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 < float(value) < math.inf
 
 
 class SlideFinding(msgspec.Struct, frozen=True):
@@ -44,7 +49,7 @@ class SlideFinding(msgspec.Struct, frozen=True):
     n_cells: int
     mpp: float | None = None
     """Micrometres per pixel of the slide."""
-    mpp_words: str = "unknown"
+    mpp_words: str = "neither stated nor to be measured"
     wsi_row: int | None = None
     """A row whose WSI patch shows this slide."""
     wsi_frame: Frame | None = None
@@ -76,6 +81,11 @@ class Findings(msgspec.Struct, frozen=True):
     """What the user should know of the scan, in full sentences."""
     notes: tuple[str, ...] = ()
     """What the user should know, in full sentences."""
+
+    @property
+    def slides_words(self) -> str:
+        """How many slides there are, if one, or by what they are told apart."""
+        return "one slide" if len(self.slides) == 1 else f"slides told apart by {self.slides_by}"
 
 
 def absolute(path: str | Path | None) -> Path | None:

@@ -21,7 +21,7 @@ from cellnet_sd.matrix import gene_table, read_profiles
 from cellnet_sd.patch_lookup import of_source
 from cellnet_sd.problems import Problems
 from cellnet_sd.rows import CellOrder
-from cellnet_sd.selection import select_rows
+from cellnet_sd.selection import named_rows
 from cellnet_sd.sources.base import Source
 from cellnet_sd.sources.opening import open_source
 
@@ -138,18 +138,14 @@ def _as_rows(source: Source, rows: Any) -> NDArray[np.int64]:
     n = len(source.index)
     if isinstance(rows, slice):
         return np.arange(n)[rows]
-    if isinstance(rows, int | np.integer | str):
-        rows = [rows]
-    chosen = np.asarray(rows)
+    chosen = np.atleast_1d(np.asarray(rows))
     if chosen.dtype.kind in "iu":  # repeated rows are fine here: a batch may draw a cell twice
         outside = chosen[(chosen < -n) | (chosen >= n)]
         if len(outside):
             msg = f"{source.path}: row {outside[0]} is asked for, the file has {n:,} cells."
             raise SelectionError(msg)
         return np.where(chosen < 0, chosen + n, chosen).astype(np.int64)
-    found = select_rows(source.index, cells=chosen)
-    assert found is not None
-    return found
+    return named_rows(source.index, chosen)
 
 
 def open_file(

@@ -1,7 +1,7 @@
 """The sidecar index: a cell index as one Parquet file beside the file it is of.
 
-Columns are compressed and read on demand (captions only when asked for); findings and all that is not columnar are JSON
-in the file's metadata. It holds no code and no pickles.
+Columns are compressed and read on demand (captions only when asked for, and only the row groups that hold the cells
+asked for); findings and all that is not columnar are JSON in the file's metadata. It holds no code and no pickles.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cellnet_sd.cellindex import CellIndex
+from cellnet_sd.cellindex import CellIndex, Rows
 from cellnet_sd.components.attributes import Spellings
 from cellnet_sd.errors import CellNetError, SourceMovedError
 from cellnet_sd.findings import Findings
@@ -33,6 +33,7 @@ _METADATA, _DIGEST = b"cellnet_sd", b"cellnet_sd_digest"
 _NAME, _CONTAINER, _SLIDE, _WSI, _CAPTION = "name", "container", "slide", "wsi", "caption"
 _OBS, _OBSM, _FORM = "obs:", "obsm:", "form:"
 _SAMPLED = 64 * 2**10
+_GROUP_ROWS = 2**16
 _READ_ONLY = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
@@ -130,11 +131,19 @@ def _write(index: CellIndex, identity: Identity, target: Path) -> None:
     table = table.replace_schema_metadata({**table.schema.metadata, _DIGEST: _digest(table.schema)})
     partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
     try:
-        pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
+        pq.write_table(table, partial, _group_rows(table), compression="zstd", write_page_checksum=True)
         partial.replace(target)
     finally:
         with contextlib.suppress(FileNotFoundError):
             partial.unlink()
+
+
+def _group_rows(table: Any) -> int:
+    """Return the rows of a row group: each holds all labels of a column again, so no fewer than the labels are."""
+    import pyarrow as pa
+
+    labelled = (column for column in table.columns if pa.types.is_dictionary(column.type))
+    return max([_GROUP_ROWS, *(len(column.chunk(0).dictionary) for column in labelled if column.num_chunks)])
 
 
 def _digest(schema: Any) -> bytes:
@@ -181,8 +190,10 @@ def _load(path: Path, candidate: Path, identity: Identity) -> CellIndex | None:
     return None if found is None else _assemble(path, candidate, *found)
 
 
-def _read(candidate: Path, identity: Identity, wanted: Callable[[str], bool]) -> tuple[pd.DataFrame, _Metadata] | None:
-    """Return the wanted columns of an index; `None` if it is gone, damaged, not ours, or of another state."""
+def _read(
+    candidate: Path, identity: Identity, wanted: Callable[[str], bool], rows: Rows | None = None
+) -> tuple[pd.DataFrame, _Metadata] | None:
+    """Return the wanted columns of an index, at `rows` or whole; `None` if it is gone, damaged, or of another state."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -192,15 +203,39 @@ def _read(candidate: Path, identity: Identity, wanted: Callable[[str], bool]) ->
         if metadata.version != VERSION or metadata.identity != identity or schema.metadata[_DIGEST] != _digest(schema):
             return None
         columns = list(filter(wanted, schema.names))
+        if rows is not None:
+            checked = pa.schema([schema.field(name) for name in columns], schema.metadata)
+            frame = _at_rows(candidate, checked, rows, metadata.n_cells)
+            return None if frame is None else (frame, metadata)
         frame = pq.read_table(candidate, columns=columns, page_checksum_verification=True).to_pandas()
     except (pa.ArrowException, OSError, KeyError, ValueError, msgspec.MsgspecError):
         return None
     return (frame, metadata) if len(frame) == metadata.n_cells else None
 
 
+def _at_rows(candidate: Path, schema: Any, rows: Rows, n_cells: int) -> pd.DataFrame | None:
+    """Return the columns of `schema` at `rows`, from the row groups that hold them; `None` if rows are missing.
+
+    What a row group says of its columns comes from a part of the file that `_digest` is not of: it is cast to `schema`.
+    """
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(candidate, page_checksum_verification=True) as file:
+        sizes = np.array([file.metadata.row_group(at).num_rows for at in range(file.num_row_groups)], dtype=np.int64)
+        ends = np.cumsum(sizes)
+        groups, group_of_row = np.unique(np.searchsorted(ends, rows, side="right"), return_inverse=True)
+        if sizes.sum() != n_cells:
+            return None
+        frame = file.read_row_groups(groups.tolist(), columns=schema.names).cast(schema).to_pandas()
+    if len(frame) != sizes[groups].sum():
+        return None
+    skipped = (ends - sizes)[groups] - (np.cumsum(sizes[groups]) - sizes[groups])
+    return frame.iloc[rows - skipped[group_of_row]].reset_index(drop=True)
+
+
 def _assemble(path: Path, candidate: Path, frame: pd.DataFrame, metadata: _Metadata) -> CellIndex:
-    def captions() -> pd.Series:
-        found = _read(candidate, metadata.identity, lambda name: name == _CAPTION)
+    def captions(rows: Rows | None) -> pd.Series:
+        found = _read(candidate, metadata.identity, lambda name: name == _CAPTION, rows)
         if found is None:
             msg = f"{candidate}, the index of {path}, is gone, damaged or of another state of it. Open the file again."
             raise SourceMovedError(msg)

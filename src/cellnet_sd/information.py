@@ -150,7 +150,7 @@ def _page(source: Source, components: dict[str, tuple[int, str]]) -> Iterator[st
     yield f"CCC reach    {findings.reach_words}"
     yield f"Anchor       {findings.anchor_words}"
     yield ""
-    yield f"Slides, told apart by {findings.slides_by}"
+    yield f"{findings.slides_words[:1].upper()}{findings.slides_words[1:]}"
     yield from _slides(index)
     yield from _oddities(index)
     yield ""

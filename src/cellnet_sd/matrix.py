@@ -27,6 +27,10 @@ BACKED_ROWS = 1024
 """Cells per block of a lazy `X`."""
 _MOST_ROWS = 4096
 _CSR_BYTES = 8
+_LONG_CSR_BYTES = 12
+"""Bytes of a value and its column; SciPy indexes by int64 where there are more values than int32 counts."""
+_COPIES = 2
+"""A matrix and the parts it is stacked from are in memory at once."""
 _FLOAT_BYTES = 4
 _ROUNDED = "expression values were rounded: float32 cannot hold them exactly"
 
@@ -105,11 +109,12 @@ def _check_kind(source: Source, matrix: "csr_matrix", batch: Rows) -> None:
 def _check_memory(source: Source, n_cells: int, share: float) -> None:
     import psutil
 
-    needed = int(n_cells * source.index.findings.nnz_per_cell * share * _CSR_BYTES)
+    n_values = n_cells * source.index.findings.nnz_per_cell * share
+    needed = int(_COPIES * n_values * (_CSR_BYTES if n_values <= np.iinfo(np.int32).max else _LONG_CSR_BYTES))
     available = int(psutil.virtual_memory().available)
     if needed > available:
         msg = (
-            f"{source.path}: expression of {n_cells:,} cells takes about {needed / 2**30:,.1f} GiB and "
+            f"{source.path}: reading the expression of {n_cells:,} cells takes about {needed / 2**30:,.1f} GiB and "
             f"{available / 2**30:,.1f} GiB are free. Pass backed=True to read it block by block, or choose cells "
             "with where= or genes with genes=."
         )

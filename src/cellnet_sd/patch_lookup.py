@@ -39,8 +39,8 @@ def patches(
     """Return the patches of cells as one lazy array, aligned with the table.
 
     The patches are found by `obs["source_file"]` and `obs["source_row"]` in the file they came from, so any subset,
-    query or concatenation of tables keeps them. Where that file is gone, they are taken from the image elements of the
-    object, by `obs["region"]` and `obs["cell_patch"]`.
+    query or concatenation of tables keeps them. Where that file is gone, cell and tissue patches are taken from the
+    stacks among the object's images, by `obs["slide"]` and `obs["cell_patch"]` or `obs["tissue_patch"]`.
 
     Parameters
     ----------
@@ -62,8 +62,10 @@ def patches(
 
     Raises
     ------
+    FileNotFoundError
+        If `obj` is a path and there is no such file.
     SourceMovedError
-        If the file is gone or is another one, and the object has no such image elements.
+        If the file is gone or is another one, and the object has no such stacks.
     LayoutError
         If there are no patches of this level, or the object does not say where its cells came from.
     ValueError

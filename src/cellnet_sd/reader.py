@@ -174,7 +174,8 @@ def read_anndata(
     Returns
     -------
     AnnData
-        `X` CSR float32 (n_cells, n_genes); see `read`. It annotates no elements.
+        `X` CSR float32 (n_cells, n_genes); see `read`. `uns["spatialdata_attrs"]` names the elements that its cells
+        belong to, so that it can be put into a SpatialData; no element is made.
 
     Raises
     ------

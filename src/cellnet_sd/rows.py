@@ -61,6 +61,8 @@ def row_order(
         return np.arange(len(names), dtype=np.int64), order
     if order == "stored" and stored is not None:
         return stored, order
+    if override is None and not any(stated[container].tracked for container in set(containers)):
+        return np.concatenate([*_rows_of(containers).values(), np.empty(0, np.int64)]), order  # the walk sorted them
     return _by_name(names, containers, plain=order == "name"), order
 
 
@@ -77,24 +79,32 @@ def _stored_rows(
     names: Sequence[str], containers: Sequence[str], stated: Mapping[str, Stated]
 ) -> NDArray[np.int64] | None:
     """Return the rows in the order of a list at the root, or of one list in each container."""
-    paths = [f"{container}/{name}".lstrip("/") for container, name in zip(containers, names, strict=True)]
-    for listed in _lists(stated.get("", Stated(tracked=False))):
-        for labels in (paths, names):
-            if (rows := _permutation(listed, labels)) is not None:
-                return rows
-    parts = [_within(container, names, containers, stated) for container in dict.fromkeys(containers)]
+    if at_root := _lists(stated.get("", Stated(tracked=False))):
+        paths = [f"{container}/{name}".lstrip("/") for container, name in zip(containers, names, strict=True)]
+        for listed in at_root:
+            for labels in (paths, names):
+                if (rows := _permutation(listed, labels)) is not None:
+                    return rows
+    if not all(_lists(stated[container]) for container in set(containers)):
+        return None
+    parts = [_within(rows, names, stated[container]) for container, rows in _rows_of(containers).items()]
     found = [part for part in parts if part is not None]
     return np.concatenate(found) if found and len(found) == len(parts) else None
 
 
-def _within(
-    container: str, names: Sequence[str], containers: Sequence[str], stated: Mapping[str, Stated]
-) -> NDArray[np.int64] | None:
-    rows = np.array([row for row, where in enumerate(containers) if where == container], dtype=np.int64)
-    for listed in _lists(stated[container]):
+def _within(rows: NDArray[np.int64], names: Sequence[str], stated: Stated) -> NDArray[np.int64] | None:
+    for listed in _lists(stated):
         if (order := _permutation(listed, [names[row] for row in rows])) is not None:
             return rows[order]
     return None
+
+
+def _rows_of(containers: Sequence[str]) -> dict[str, NDArray[np.int64]]:
+    """Return the rows of each container, containers as they were met."""
+    rows: dict[str, list[int]] = {}
+    for row, container in enumerate(containers):
+        rows.setdefault(container, []).append(row)
+    return {container: np.array(held, dtype=np.int64) for container, held in rows.items()}
 
 
 def _lists(stated: Stated) -> list[list[str]]:

@@ -1,6 +1,10 @@
 """Which cells and genes are asked for: settled on the index, before a byte of expression or image is read."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -10,8 +14,11 @@ from numpy.typing import NDArray
 from cellnet_sd.cellindex import CellIndex, Rows
 from cellnet_sd.errors import SelectionError
 
-type Cells = Sequence[str] | Sequence[int] | NDArray[Any] | pd.Index
+type Cells = str | int | Sequence[str] | Sequence[int] | NDArray[Any] | pd.Index
 _SHOWN = 5
+_CANNOT_EVALUATE = (
+    NameError, KeyError, SyntaxError, TokenError, TypeError, ValueError, AttributeError, NotImplementedError,
+)  # fmt: skip
 
 
 def select_rows(
@@ -26,8 +33,8 @@ def select_rows(
     where
         A pandas `DataFrame.query` expression on the attributes and `slide`.
     cells
-        Names (as in `obs_names`, or bare where unique), row numbers, or a boolean mask. Names and numbers also settle
-        the order; without them it is that of the file.
+        Names (as in `obs_names`, or bare where unique), row numbers, or a boolean mask; or one name or number. Names
+        and numbers also settle the order; without them it is that of the file.
     slides
         Names of slides.
 
@@ -38,7 +45,7 @@ def select_rows(
     """
     if where is None and cells is None and slides is None:
         return None
-    rows = np.arange(len(index)) if cells is None else _named_rows(index, cells)
+    rows = np.arange(len(index)) if cells is None else named_rows(index, cells)
     if slides is not None:
         rows = rows[_on_slides(index, slides)[rows]]
     if where is not None:
@@ -54,15 +61,42 @@ def _satisfying(index: CellIndex, where: str) -> NDArray[np.bool_]:
     frame = index.frame()
     try:
         mask = frame.eval(where, local_dict={}, global_dict={})  # `@name` would find names of this module
-    except (NameError, KeyError, SyntaxError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
-        columns = ", ".join(map(repr, frame.columns))
-        msg = f"{index.path}: where={where!r} cannot be evaluated ({error}). The columns are {columns}."
+    except _CANNOT_EVALUATE as error:
+        msg = f"{index.path}: where={where!r} {_why_not(where, error, frame.columns)} {_listed(frame.columns)}"
         raise SelectionError(msg) from error
-    mask = pd.Series(mask)
-    if len(mask) != len(frame) or not pd.api.types.is_bool_dtype(mask.fillna(False)):  # noqa: FBT003
-        msg = f"{index.path}: where={where!r} does not say yes or no of each cell."
+    if not isinstance(mask, pd.Series) or len(mask) != len(frame) or not _is_yes_or_no(mask):
+        msg = (
+            f"{index.path}: where={where!r} does not say yes or no of each cell. Compare with ==, as in "
+            f"where=\"slide == '{index.slide_names()[0]}'\". {_listed(frame.columns)}"
+        )
         raise SelectionError(msg)
     return mask.fillna(False).to_numpy(dtype=bool)  # noqa: FBT003
+
+
+def _is_yes_or_no(mask: pd.Series) -> bool:
+    return bool(pd.api.types.is_bool_dtype(mask.fillna(False)))  # noqa: FBT003
+
+
+def _listed(columns: pd.Index) -> str:
+    return f"The columns are {', '.join(map(repr, columns))}."
+
+
+def _why_not(where: str, error: Exception, columns: pd.Index) -> str:
+    """Return why an expression cannot be evaluated; pandas calls a column in backticks by a name of its own."""
+    unknown = [name for name in re.findall("`([^`]*)`", where) if name not in columns]
+    if isinstance(error, NameError):
+        unknown += re.findall("^name '((?!BACKTICK_QUOTED)[^']*)'", str(error))
+        if unknown:
+            return f"names no column {unknown[0]!r}.{_meant(unknown[0], columns)}"
+    reason = error.args[0] if isinstance(error, TokenError) else error
+    return f"cannot be evaluated ({reason})."
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    """Return a question with the names that are spelled almost alike, to follow a sentence; `""` if there are none."""
+    by_fold = {str(other).casefold(): str(other) for other in known}
+    close = get_close_matches(name.casefold(), by_fold, n=3)
+    return f" Did you mean {' or '.join(repr(by_fold[fold]) for fold in close)}?" if close else ""
 
 
 def _on_slides(index: CellIndex, slides: Sequence[str]) -> NDArray[np.bool_]:
@@ -76,8 +110,15 @@ def _on_slides(index: CellIndex, slides: Sequence[str]) -> NDArray[np.bool_]:
     return np.isin(index.slides, [known[slide] for slide in slides])
 
 
-def _named_rows(index: CellIndex, cells: Cells) -> Rows:
-    array = np.asarray(cells)
+def named_rows(index: CellIndex, cells: Cells) -> Rows:
+    """Return the rows of `cells`, as `select_rows` takes them; they may be none.
+
+    Raises
+    ------
+    SelectionError
+        If a name or number is not in the file, or a cell is asked for twice.
+    """
+    array = np.atleast_1d(np.asarray(cells))
     if array.dtype == bool:
         if array.shape != (len(index),):
             msg = f"{index.path}: cells= is a mask of {array.size:,}, the file has {len(index):,} cells."
@@ -85,10 +126,13 @@ def _named_rows(index: CellIndex, cells: Cells) -> Rows:
         return np.flatnonzero(array)
     if array.dtype.kind in "iu":
         rows = _numbered_rows(index, array)
-    elif array.size and array.dtype.kind in "OUST":
+    elif not array.size:
+        rows = np.empty(0, dtype=np.int64)
+    elif array.dtype.kind in "OUST":
         rows = _rows_of_names(index, [str(cell) for cell in array.tolist()])
     else:
-        rows = np.empty(0, dtype=np.int64)
+        msg = f"{index.path}: cells are asked for by names, row numbers or a mask, not by {array.dtype}."
+        raise SelectionError(msg)
     if len(np.unique(rows)) < len(rows):
         msg = f"{index.path}: cells= asks for a cell twice."
         raise SelectionError(msg)
@@ -120,8 +164,12 @@ def _rows_of_names(index: CellIndex, cells: Sequence[str]) -> Rows:
     return rows.astype(np.int64)
 
 
-def select_genes(names: pd.Index, genes: Sequence[str] | None, ids: Sequence[str] | None) -> NDArray[np.int64] | None:
+def select_genes(
+    names: pd.Index, genes: Sequence[str] | None, ids: Sequence[str] | None, file: str | Path = "The file"
+) -> NDArray[np.int64] | None:
     """Return the columns of `genes`, by name or else by identifier, in the order asked; `None` for all.
+
+    `file` is what errors call the file.
 
     Raises
     ------
@@ -139,10 +187,11 @@ def select_genes(names: pd.Index, genes: Sequence[str] | None, ids: Sequence[str
         )
     unknown = [gene for gene, column in zip(genes, columns, strict=True) if column < 0]
     if unknown:
-        msg = f"The file has no gene {_some(unknown)}. Its {len(names):,} genes begin with {_some(names[:_SHOWN])}."
+        begin = f"Its {len(names):,} genes begin with {_some(names[:_SHOWN])}."
+        msg = f"{file} has no gene {_some(unknown)}.{_meant(unknown[0], names)} {begin}"
         raise SelectionError(msg)
     if len(set(columns.tolist())) < len(genes):
-        msg = "genes= asks for a gene twice."
+        msg = f"{file}: genes= asks for a gene twice."
         raise SelectionError(msg)
     return columns.astype(np.int64)
 

@@ -83,7 +83,7 @@ class Settings:
     """Whether to show progress bars on a terminal. Default: true."""
 
     batch_bytes: int
-    """How many bytes of decoded cells to hold at once while reading or converting. Default: 64 MiB."""
+    """How many bytes of expression or patches to decode at a time, on the way to the result. Default: 64 MiB."""
 
     def __init__(self) -> None:
         defaults = {

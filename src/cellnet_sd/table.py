@@ -92,7 +92,7 @@ class TableBuilder:
         matrix = self._matrix()
         links = read_links(self.source, self.rows, self.problems) if self.switches.ccc else None
         self.rows, kept = self._without_malformed()
-        adata = self._assemble(None if matrix is None else matrix[kept])
+        adata = self._assemble(matrix if matrix is None or kept.all() else matrix[kept])
         if links is not None:
             pairs = self.switches.ccc == "pairs"
             annotate(adata, self.source, links, self.rows, pairs=pairs, genes=self.var.index, notes=self.notes)
@@ -148,7 +148,7 @@ class TableBuilder:
     def columns(self) -> NDArray[np.int64] | None:
         """The columns of the genes asked for, `None` for all."""
         ids = self.var[keys.GENE_IDS].tolist() if keys.GENE_IDS in self.var else None
-        return select_genes(self.var.index, self.switches.genes, ids)
+        return select_genes(self.var.index, self.switches.genes, ids, self.source.path)
 
     # --- the AnnData -------------------------------------------------------------------------------------------------
 
@@ -189,7 +189,7 @@ class TableBuilder:
         for level in self.switches.patches:
             own[f"{level}_patch"] = patch_numbers(index, PATCHES[level], self.rows)
         if self.switches.captions:
-            own[keys.CAPTION] = captions.column(index.captions.iloc[self.rows], names)
+            own[keys.CAPTION] = captions.column(index.captions_of(self.rows), names)
         containers = self._containers()
         if containers is not None:
             own[keys.CONTAINER] = containers
@@ -279,11 +279,11 @@ def described(index: CellIndex) -> Iterator[str]:
     """Yield in words what a file was taken to be."""
     findings = index.findings
     yield f"expression: {findings.expression_words}"
-    yield f"slides told apart by {findings.slides_by}: {', '.join(index.slide_names()[:10])}"
+    yield f"{findings.slides_words}: {', '.join(index.slide_names()[:10])}"
     yield f"CCC: {findings.ccc.describe() if findings.ccc else 'none'}; {findings.reach_words}"
     for level, frame in findings.frames.items():
         yield f"{level} patches: {frame.describe()}"
-    yield findings.anchor_words
+    yield f"anchor: {findings.anchor_words}"
     for slide in findings.slides:
         yield f"slide {slide.name}: µm per pixel {slide.mpp or 'unknown'} ({slide.mpp_words}); WSI: {slide.wsi_words}"
 
@@ -291,10 +291,8 @@ def described(index: CellIndex) -> Iterator[str]:
 def patch_numbers(index: CellIndex, component: Component, rows: Rows) -> NDArray[np.int32]:
     """Return the place of each cell's patch in the stack of its slide, int32; -1 where the cell has none."""
     numbers = np.full(len(rows), -1, dtype=np.int32)
-    has, slides = index.has(component, rows), index.slides[rows]
-    for slide in np.unique(slides):
-        here = np.flatnonzero(has & (slides == slide))
-        numbers[here] = np.arange(len(here), dtype=np.int32)
+    here = np.flatnonzero(index.has(component, rows))
+    numbers[here] = pd.Series(here).groupby(index.slides[rows][here]).cumcount()
     return numbers
 
 

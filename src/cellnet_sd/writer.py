@@ -62,6 +62,8 @@ def write(
 
     Raises
     ------
+    FileNotFoundError
+        If the folder of `path` does not exist.
     OutputExistsError
         If `path` exists and `overwrite` is false.
     SourceMovedError
@@ -69,6 +71,9 @@ def write(
     LayoutError
         If the object holds something that the layout cannot.
     """
+    if isinstance(obj, str | Path):
+        msg = f"write takes a SpatialData or AnnData, not the path {str(obj)!r}: read it first."
+        raise TypeError(msg)
     adata, sdata = (obj.tables[table], obj) if hasattr(obj, "tables") else (obj, None)
     notes = Notes(str(path))
     record = _Object(adata, sdata, source, notes)

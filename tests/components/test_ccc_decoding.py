@@ -345,3 +345,17 @@ def test_ccc_read_from_a_real_file(tmp_path):
     context = context_of([0] * 3)
     links = decode([raw], [2], detect([raw], [2], context), context, problems_of())
     assert (links.sender.tolist(), links.receiver.tolist(), links.value.tolist()) == ([2], [0], [2.0])
+
+
+def test_names_are_asked_for_once_however_many_cells_list_others_by_number():
+    asked = []
+
+    def names():
+        asked.append(1)
+        return [f"c{row}" for row in range(6)]
+
+    context = context_of([0] * 6, names)
+    for row in range(6):
+        assert context.rows_of_cells(np.array([5 - row]), row).tolist() == [5 - row]
+        assert context.rows_of_cells([f"c{row}"], row).tolist() == [row]
+    assert len(asked) == 1

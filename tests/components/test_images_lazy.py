@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellnet_sd.components.images import lazy
 from cellnet_sd.components.images.decode import Frame
 from cellnet_sd.components.images.lazy import patch_array, patch_stack_element, stack_image, wsi_element
 from cellnet_sd.errors import CellNetWarning, MalformedCellError
 from cellnet_sd.layout import Component
+from cellnet_sd.settings import settings
 from cellnet_sd.sources.base import Fetches, Raw
 
 CELL = Component.CELL_PATCH
@@ -150,10 +150,10 @@ def test_it_pickles_without_reading():
     np.testing.assert_array_equal(again.values, PIXELS[10:13])
 
 
-def test_large_reads_go_in_batches(monkeypatch):
-    monkeypatch.setattr(lazy, "_BATCH_BYTES", 40 * FRAME.nbytes)
+def test_large_reads_go_in_batches_of_the_size_that_is_set():
     source, array = lazy_array()
-    np.testing.assert_array_equal(array[:, 2:4, 1].values, PIXELS[:, 2:4, 1])
+    with settings.override(batch_bytes=40 * FRAME.nbytes):
+        np.testing.assert_array_equal(array[:, 2:4, 1].values, PIXELS[:, 2:4, 1])
     assert [len(call) for call in source.calls] == [40, 40, 40, 30]
 
 

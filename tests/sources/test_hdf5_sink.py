@@ -261,3 +261,13 @@ def test_equal_content_gives_equal_files(tmp_path):
         with Hdf5Sink(tmp_path / name, gene_names=GENES, wsi_images=WSI) as sink:
             sink.append(some_records())
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    folder = tmp_path / "no" / "such"
+    with (
+        pytest.raises(FileNotFoundError, match="No such folder") as caught,
+        Hdf5Sink(folder / "a.h5", gene_names=GENES),
+    ):
+        pass
+    assert caught.value.filename == str(folder)

@@ -17,15 +17,12 @@ not finite are malformed. Explicit zeros are kept.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellnet_sd.sources.base import Raw
-
-if TYPE_CHECKING:
-    from scipy import sparse
 
 _COMPRESSED: Final = frozenset(("data", "indices", "indptr"))
 _COORDINATE: Final = frozenset(("data", "row", "col"))
@@ -89,27 +86,6 @@ def coordinates_from_raw(raw: Raw) -> Coordinates:
         return _vector(raw)
     msg = f"a group of {', '.join(members) or 'nothing'} is no sparse matrix"
     raise MalformedValueError(msg)
-
-
-def matrix_from_raw(raw: Raw) -> "sparse.coo_array":
-    """Return a stored matrix as a SciPy COO array of the stored shape and dtype, its entries checked.
-
-    An axis of unknown length ends at its highest index. float16, which SciPy's sparse arrays refuse, becomes float32.
-
-    Raises
-    ------
-    MalformedValueError
-        With the reason.
-    """
-    from scipy import sparse
-
-    entries = _checked(coordinates_from_raw(raw))
-    shape = (
-        _length(entries.shape[0], entries.row),
-        _length(entries.shape[1], entries.col),
-    )
-    dtype = np.float32 if entries.data.dtype == np.float16 else entries.data.dtype.newbyteorder("=")
-    return sparse.coo_array((entries.data.astype(dtype), (entries.row, entries.col)), shape=shape)
 
 
 def vector_from_raw(raw: Raw, length: int) -> tuple[NDArray[np.int64], NDArray[Any]]:
@@ -188,12 +164,6 @@ def _checked(entries: Coordinates) -> Coordinates:
     if reasons:
         raise MalformedValueError(reasons[0])
     return entries
-
-
-def _length(stated: int | None, index: NDArray[np.int64]) -> int:
-    if stated is not None:
-        return stated
-    return int(index.max(initial=-1)) + 1
 
 
 def _first_per_owner(owner: NDArray[np.int64], bad: NDArray[np.intp]) -> tuple[NDArray[np.int64], NDArray[np.intp]]:

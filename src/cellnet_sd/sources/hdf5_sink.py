@@ -17,8 +17,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cellnet_sd.errors import LayoutError, OutputExistsError
+from cellnet_sd.errors import LayoutError
 from cellnet_sd.layout import ORDER_KEYS, SLIDE_NAMES_KEY
+from cellnet_sd.outputs import check_output
 from cellnet_sd.sources.hdf5_spelling import ObjectWriter, Stored, store
 
 if TYPE_CHECKING:
@@ -127,6 +128,8 @@ class Hdf5Sink:
 
     Raises
     ------
+    FileNotFoundError
+        The folder of `path` does not exist.
     OutputExistsError
         `path` exists, on entry or when done, and `overwrite` is false.
     """
@@ -171,7 +174,7 @@ class Hdf5Sink:
     # --- life cycle --------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        self._refuse_to_overwrite()
+        check_output(self.path, overwrite=self._overwrite)
         self._temporary = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex[:8]}.tmp")
         self._file = h5py.File(
             self._temporary, "w", libver=self._libver, track_order=self._tracked, meta_block_size=_META_BLOCK
@@ -204,7 +207,7 @@ class Hdf5Sink:
         for path in self._container_attrs:
             self._container(path)
         self._close()
-        self._refuse_to_overwrite()
+        check_output(self.path, overwrite=self._overwrite)
         self._temporary.replace(self.path)
 
     def _close(self) -> None:
@@ -218,11 +221,6 @@ class Hdf5Sink:
             self._close()
         finally:
             self._temporary.unlink(missing_ok=True)
-
-    def _refuse_to_overwrite(self) -> None:
-        if self.path.exists() and not self._overwrite:
-            msg = f"{self.path} exists. Pass overwrite=True to replace it."
-            raise OutputExistsError(msg)
 
     def _write_root(self) -> None:
         for name, strings in self._root_strings.items():

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -27,7 +28,7 @@ class CCCContext:
     rows_of_slide
         Rows of each slide, int64, in the order of the file.
     names
-        Bare cell names in row order, or a function that returns them; asked for only when CCC lists cells by name.
+        Bare cell names in row order, or a function that returns them, called at most once, when CCC lists cells.
         Names may repeat from slide to slide.
     pair_names
         Names of the pairs, as stored at the root or container (`layout.PAIR_KEYS`).
@@ -56,6 +57,10 @@ class CCCContext:
 
     def all_names(self) -> Sequence[str]:
         """Return the bare names of all cells in row order."""
+        return self._listed
+
+    @cached_property
+    def _listed(self) -> Sequence[str]:
         return self.names() if callable(self.names) else self.names
 
     def rows_of_cells(self, cells: Sequence[str] | NDArray[np.int64], row: int) -> NDArray[np.int64]:

@@ -18,6 +18,7 @@ from cellnet_sd.components.images.decode import Frame, decode
 from cellnet_sd.errors import CellNetWarning
 from cellnet_sd.layout import Component
 from cellnet_sd.problems import Problems
+from cellnet_sd.settings import settings
 from cellnet_sd.sources.base import Fetches
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ Rows = NDArray[np.int64]
 STACK_CHUNK: Final = 64
 """Cells per chunk of an image stack."""
 _WSI_CHUNK: Final = 1024
-_BATCH_BYTES: Final = 64 * 2**20
-"""Decoded bytes fetched at a time."""
 _CHANNEL_NAMES: Final = {1: ("grey",), 3: ("r", "g", "b"), 4: ("r", "g", "b", "a")}
 
 
@@ -52,7 +51,7 @@ class _Stack:
         wanted, back = np.unique(at, return_inverse=True)
         shape = _crop(np.broadcast_to(np.uint8(0), (1, *self.frame.shape)), crop).shape[1:]
         out = np.empty((len(wanted), *shape), dtype=self.frame.dtype)
-        batch = max(1, _BATCH_BYTES // self.frame.nbytes)
+        batch = max(1, settings.batch_bytes // self.frame.nbytes)
         absent = 0
         for start in range(0, len(wanted), batch):
             patches, present = self._fetch(wanted[start : start + batch])
