@@ -1,7 +1,5 @@
 """Attributes in an object's header (IV.A.2.m): where the value of each is."""
 
-import numpy as np
-
 from cellnet_sd.sources.native.btree2 import tree_records
 from cellnet_sd.sources.native.codes import (
     A_ADDRESS,
@@ -33,7 +31,7 @@ from cellnet_sd.sources.native.codes import (
 )
 from cellnet_sd.sources.native.compiled import Bytes, Ints, compiled
 from cellnet_sd.sources.native.dataspaces import n_elements, read_dataspace
-from cellnet_sd.sources.native.fractal_heap import HEAP_SIZE, heap_object, open_heap
+from cellnet_sd.sources.native.fractal_heap import HEAP_ROW, heap_object, open_heap
 from cellnet_sd.sources.native.global_heap import variable_length
 from cellnet_sd.sources.native.interning import Tables, intern
 from cellnet_sd.sources.native.primitives import address, fail, product, step, u8, u16, u32
@@ -54,11 +52,13 @@ PARTS = 8
 
 
 @compiled
-def find_attributes(buf: Bytes, ctx: Ints, head: Ints, messages: Ints, records: Ints, heap_blocks: Ints) -> int:
+def find_attributes(
+    buf: Bytes, ctx: Ints, head: Ints, messages: Ints, records: Ints, heap_blocks: Ints, stack: Ints
+) -> int:
     """Return the number of an object's attributes, whose messages are in `messages` from then on.
 
-    Those in the header are there already; those stored outside it (IV.A.2.v) are looked up. `records` and `heap_blocks`
-    are scratch.
+    Those in the header are there already; those stored outside it (IV.A.2.v) are looked up. `records`,
+    `heap_blocks` and `stack` are to work in.
     """
     message = head[2 * M_ATTRIBUTE_INFO]
     if message < 0:
@@ -70,11 +70,9 @@ def find_attributes(buf: Bytes, ctx: Ints, head: Ints, messages: Ints, records: 
     at, index = address(buf, ctx, pos), address(buf, ctx, pos + ctx[C_OFFSETS])
     if at == UNDEFINED:
         return head[H_ATTRIBUTES]
-    heap = np.empty(HEAP_SIZE, np.int64)
-    heap_blocks = open_heap(buf, ctx, at, heap, heap_blocks)
-    if ctx[C_STATUS] != 0:
-        return 0
-    n, _, records = tree_records(buf, ctx, index, _BY_NAME, records)
+    heap = stack[HEAP_ROW]
+    open_heap(buf, ctx, at, heap, heap_blocks, stack)
+    n, _ = tree_records(buf, ctx, index, _BY_NAME, records, stack)
     if n > messages.shape[0]:
         fail(ctx, MANY_MESSAGES)
         return 0
@@ -130,9 +128,7 @@ def note_attributes(
 
 
 @compiled
-def _note(
-    buf: Bytes, ctx: Ints, parent: int, tables: Tables, use: int, parts: Ints, grid: Ints, row: Ints
-) -> None:
+def _note(buf: Bytes, ctx: Ints, parent: int, tables: Tables, use: int, parts: Ints, grid: Ints, row: Ints) -> None:
     row[A_PARENT] = parent
     row[A_NAME] = intern(buf, ctx, tables, T_NAME, use, parts[P_NAME], parts[P_NAME_SIZE], 0)
     row[A_DTYPE] = intern(buf, ctx, tables, T_DTYPE, use, parts[P_DTYPE], parts[P_DTYPE_SIZE], 3)

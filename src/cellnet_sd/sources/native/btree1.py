@@ -1,7 +1,5 @@
 """Groups as symbol tables: B-tree of version 1 (III.A.1), symbol table nodes (III.B), local heap (III.D)."""
 
-import numpy as np
-
 from cellnet_sd.sources.native.codes import (
     C_BASE,
     C_LEAF_K,
@@ -34,7 +32,7 @@ _SOFT_CACHE = 2
 
 
 @compiled
-def symbol_table_links(buf: Bytes, ctx: Ints, message: int, links: Ints) -> int:
+def symbol_table_links(buf: Bytes, ctx: Ints, message: int, links: Ints, stack: Ints) -> int:
     """Note the links of a group by its symbol table message (IV.A.2.r); return their number.
 
     Only those that `links` has room for are noted.
@@ -50,7 +48,7 @@ def symbol_table_links(buf: Bytes, ctx: Ints, message: int, links: Ints) -> int:
     if names == UNDEFINED or not within(buf, ctx, names, size):
         fail(ctx, OUTSIDE)
         return 0
-    stack = np.empty((MAX_DEPTH, 4), np.int64)  # node, entries, next entry, level
+    # on the stack: node, entries, next entry, level
     top = _enter(buf, ctx, tree, -1, stack)
     n = 0
     while top >= 0 and step(ctx):

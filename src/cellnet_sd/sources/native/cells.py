@@ -9,12 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from cellnet_sd.layout import Component
-from cellnet_sd.sources.native.attributes import PARTS, find_attributes, note_attributes
+from cellnet_sd.sources.native.attributes import find_attributes, note_attributes
 from cellnet_sd.sources.native.codes import (
     BUDGET,
-    C_ATTRIBUTES,
-    C_CHUNKS,
     C_MEMBERS,
+    C_MORE_LINKS,
     C_ROWS,
     C_STATUS,
     COMMITTED_DATATYPE,
@@ -32,22 +31,17 @@ from cellnet_sd.sources.native.codes import (
     F_STORAGE,
     F_TEXT_SIZE,
     FALLBACK,
-    FIELDS,
     FIRST_DAMAGE,
     FIRST_EXTERNAL,
     GROUP,
     GROW,
     HARD,
-    HEAD_SIZE,
     INCOMPLETE,
     L_NAME,
     L_NAME_SIZE,
     L_TARGET,
     L_TYPE,
-    LINK_COLUMNS,
     M_DATATYPE,
-    MAX_BLOCKS,
-    MAX_RANK,
     NESTING,
     SOFT,
     SOFT_LINK,
@@ -59,15 +53,14 @@ from cellnet_sd.sources.native.datasets import is_dataset, read_dataset
 from cellnet_sd.sources.native.headers import read_header
 from cellnet_sd.sources.native.interning import Tables, intern
 from cellnet_sd.sources.native.links import group_links, is_group
-from cellnet_sd.sources.native.primitives import fail, matches, step
+from cellnet_sd.sources.native.primitives import copy_numbers, fail, matches, step
+from cellnet_sd.sources.native.work import SEEN, SLOTS, Work
 
-SLOTS = 1 + len(Component)
 _IMAGES = "images"
 _PENDING = 6
 _IMAGES_SLOT = SLOTS
 _MEMBER_USE = 8
 _MAX_NESTING = 4
-_SEEN = 512
 
 # the names of the components, as bytes: constants of the compiled code
 _PATHS = [component.value.encode() for component in Component]
@@ -79,21 +72,6 @@ for _row, _word in enumerate([_IMAGES.encode(), *_LEAVES]):
     WORDS[_row, : len(_word)] = np.frombuffer(_word, np.uint8)
 
 
-class Scratch(NamedTuple):
-    """Arrays that the compiled code works in."""
-
-    head: Ints
-    blocks: Ints
-    link_messages: Ints
-    attribute_messages: Ints
-    links: Ints
-    records: Ints
-    heap_blocks: Ints
-    parts: Ints
-    grid: Ints
-    seen: Ints
-
-
 class Outputs(NamedTuple):
     """What the pass over cells writes."""
 
@@ -103,41 +81,23 @@ class Outputs(NamedTuple):
     chunks: Ints
 
 
-def new_scratch() -> Scratch:
-    """Return arrays to work in, for one thread."""
-    return Scratch(
-        np.full(HEAD_SIZE, -1, np.int64),
-        np.zeros((MAX_BLOCKS, 2), np.int64),
-        np.zeros((1 << 16, 2), np.int64),
-        np.zeros((1 << 16, 2), np.int64),
-        np.zeros((256, LINK_COLUMNS), np.int64),
-        np.zeros(1024, np.int64),
-        np.zeros((64, 3), np.int64),
-        np.zeros(PARTS, np.int64),
-        np.zeros((2, MAX_RANK), np.int64),
-        np.full((SLOTS, _SEEN, 2), -1, np.int64),
-    )
-
-
 @compiled
-def read_cells(
-    buf: Bytes, ctx: Ints, headers: Ints, start: int, s: Scratch, tables: Tables, out: Outputs
-) -> int:
+def read_cells(buf: Bytes, ctx: Ints, headers: Ints, start: int, w: Work, tables: Tables, out: Outputs) -> int:
     """Read the cells whose group headers are at `headers[start:]`.
 
-    Returns how many are done: fewer than there are where an output is full (the status is then `GROW`).
+    Returns how many are done: fewer than there are where an output is full, or `ctx[C_MORE_…]` asks for room.
     """
     for i in range(start, headers.size):
-        members, attributes, chunks, rows = ctx[C_MEMBERS], ctx[C_ATTRIBUTES], ctx[C_CHUNKS], ctx[C_ROWS]
-        _read_cell(buf, ctx, headers[i], i * SLOTS, s, tables, out)
-        if ctx[C_STATUS] == GROW:
-            ctx[C_MEMBERS], ctx[C_ATTRIBUTES], ctx[C_CHUNKS], ctx[C_ROWS] = members, attributes, chunks, rows
+        copy_numbers(ctx, w.saved)
+        _read_cell(buf, ctx, headers[i], i * SLOTS, w, tables, out)
+        if ctx[C_STATUS] == GROW:  # as if this cell had not been begun
+            copy_numbers(w.saved[:C_MORE_LINKS], ctx)
             return i
     return headers.size
 
 
 @compiled
-def _read_cell(buf: Bytes, ctx: Ints, header: int, first: int, s: Scratch, tables: Tables, out: Outputs) -> None:
+def _read_cell(buf: Bytes, ctx: Ints, header: int, first: int, w: Work, tables: Tables, out: Outputs) -> None:
     """Read one cell: its links, those of its images, then every object."""
     objects = out.objects
     objects[first : first + SLOTS] = -1
@@ -145,33 +105,34 @@ def _read_cell(buf: Bytes, ctx: Ints, header: int, first: int, s: Scratch, table
     own, begin = objects[first], ctx[C_MEMBERS]
     own[F_HEADER] = header
     own[F_KIND] = GROUP
-    images = _group(buf, ctx, header, first, False, s, tables, out)
+    images = _group(buf, ctx, header, first, False, w, tables, out)
     if ctx[C_STATUS] == 0 and images >= 0:
-        _group(buf, ctx, images, first, True, s, tables, out)
+        _group(buf, ctx, images, first, True, w, tables, out)
         _settle_images(ctx, objects, first)
     elif ctx[C_STATUS] != 0:
         _settle(ctx, own)
         for slot in range(1, SLOTS):
-            objects[first + slot, F_KIND : F_REASON + 1] = own[F_KIND : F_REASON + 1]
+            objects[first + slot, F_KIND], objects[first + slot, F_REASON] = own[F_KIND], own[F_REASON]
     for slot in range(1, SLOTS):
         if objects[first + slot, F_KIND] == _PENDING and ctx[C_STATUS] == 0:
-            _read_seen(buf, ctx, first, slot, s, tables, out)
-    _read_members(buf, ctx, begin, s, tables, out)
+            _read_seen(buf, ctx, first, slot, w, tables, out)
+    _read_members(buf, ctx, begin, w, tables, out)
 
 
 @compiled
 def _group(
-    buf: Bytes, ctx: Ints, header: int, first: int, in_images: bool, s: Scratch, tables: Tables, out: Outputs
+    buf: Bytes, ctx: Ints, header: int, first: int, in_images: bool, w: Work, tables: Tables, out: Outputs
 ) -> int:
     """Note the links of a cell's group, or of its images; return where the header of the images is, or -1."""
-    if not read_header(buf, ctx, header, s.head, s.blocks, s.link_messages, s.attribute_messages):
+    if not read_header(buf, ctx, header, w.head, w.blocks, w.link_messages, w.attribute_messages):
         return -1
-    if not is_group(s.head):
+    if not is_group(w.head):
         fail(ctx, INCOMPLETE)
         return -1
     if not in_images:
-        _note_attributes(buf, ctx, out.objects[first], first, s, tables, out)
-    n, links = group_links(buf, ctx, s.head, s.link_messages, s.links, s.records, s.heap_blocks)
+        _note_attributes(buf, ctx, out.objects[first], first, w, tables, out)
+    links = w.links
+    n = group_links(buf, ctx, w.head, w.link_messages, links, w.records, w.heap_blocks, w.stack)
     images = -1
     for i in range(n):
         if ctx[C_STATUS] != 0 or not step(ctx):
@@ -209,7 +170,7 @@ def _note_link(link: Ints, row: Ints) -> None:
 
 @compiled
 def _images(link: Ints, objects: Ints, first: int) -> int:
-    """Return where the header of the images is; -1, and noted with every patch, where the link is not to be followed."""
+    """Return where the header of the images is; -1 where the link is not to be followed, noted with every patch."""
     if link[L_TYPE] == HARD:
         return link[L_TARGET]
     for slot in range(1, SLOTS):
@@ -242,17 +203,17 @@ def _settle_images(ctx: Ints, objects: Ints, first: int) -> None:
 
 
 @compiled
-def _read_seen(buf: Bytes, ctx: Ints, first: int, slot: int, s: Scratch, tables: Tables, out: Outputs) -> None:
+def _read_seen(buf: Bytes, ctx: Ints, first: int, slot: int, w: Work, tables: Tables, out: Outputs) -> None:
     """Read a component, or copy its row where it is a dataset that another cell shares with this one (WSI patches)."""
     row = out.objects[first + slot]
     header = row[F_HEADER]
-    seen = s.seen[slot, (header >> 3) & (_SEEN - 1)]
+    seen = w.seen[slot, (header >> 3) & (SEEN - 1)]
     if seen[0] == header and seen[1] < first:
-        row[:] = out.objects[seen[1]]
+        copy_numbers(out.objects[seen[1]], row)
         return
-    _read_object(buf, ctx, row, slot, first + slot, s, tables, out)
+    _read_object(buf, ctx, row, slot, first + slot, w, tables, out)
     if row[F_KIND] == GROUP and ctx[C_STATUS] == 0:
-        _append_members(buf, ctx, row, first + slot, s, tables, out)
+        _append_members(buf, ctx, first + slot, w, tables, out)
         _settle(ctx, row)
     elif row[F_KIND] == DATASET:
         seen[0] = header
@@ -261,29 +222,29 @@ def _read_seen(buf: Bytes, ctx: Ints, first: int, slot: int, s: Scratch, tables:
 
 @compiled
 def _read_object(
-    buf: Bytes, ctx: Ints, row: Ints, use: int, parent: int, s: Scratch, tables: Tables, out: Outputs
+    buf: Bytes, ctx: Ints, row: Ints, use: int, parent: int, w: Work, tables: Tables, out: Outputs
 ) -> None:
-    """Read one object into its row; leaves its messages in the scratch arrays."""
+    """Read one object into its row; leaves its messages in the arrays to work in."""
     row[F_KIND] = DATASET
     row[F_STORAGE], row[F_TEXT_SIZE] = 0, -1
-    if read_header(buf, ctx, row[F_HEADER], s.head, s.blocks, s.link_messages, s.attribute_messages):
-        if is_dataset(s.head):
-            read_dataset(buf, ctx, s.head, tables, use, row, out.chunks, s.records)
-        elif is_group(s.head):
+    if read_header(buf, ctx, row[F_HEADER], w.head, w.blocks, w.link_messages, w.attribute_messages):
+        if is_dataset(w.head):
+            read_dataset(buf, ctx, w.head, tables, use, row, out.chunks, w)
+        elif is_group(w.head):
             row[F_KIND] = GROUP
         else:
-            fail(ctx, COMMITTED_DATATYPE if s.head[2 * M_DATATYPE] >= 0 else INCOMPLETE)
-        _note_attributes(buf, ctx, row, parent, s, tables, out)
+            fail(ctx, COMMITTED_DATATYPE if w.head[2 * M_DATATYPE] >= 0 else INCOMPLETE)
+        _note_attributes(buf, ctx, row, parent, w, tables, out)
     _settle(ctx, row)
 
 
 @compiled
-def _note_attributes(buf: Bytes, ctx: Ints, row: Ints, parent: int, s: Scratch, tables: Tables, out: Outputs) -> None:
+def _note_attributes(buf: Bytes, ctx: Ints, row: Ints, parent: int, w: Work, tables: Tables, out: Outputs) -> None:
     """Note the attributes of the object whose header was read last."""
     if ctx[C_STATUS] == 0:
-        n = find_attributes(buf, ctx, s.head, s.attribute_messages, s.records, s.heap_blocks)
+        n = find_attributes(buf, ctx, w.head, w.attribute_messages, w.records, w.heap_blocks, w.stack)
         row[F_ATTRIBUTES] = n
-        note_attributes(buf, ctx, s.attribute_messages, n, parent, tables, s.parts, s.grid, out.attributes)
+        note_attributes(buf, ctx, w.attribute_messages, n, parent, tables, w.parts, w.limits, out.attributes)
 
 
 # --- members ---------------------------------------------------------------------------------------------------------
@@ -309,11 +270,10 @@ def _append_member(buf: Bytes, ctx: Ints, link: Ints, parent: int, tag: int, tab
 
 
 @compiled
-def _append_members(
-    buf: Bytes, ctx: Ints, row: Ints, parent: int, s: Scratch, tables: Tables, out: Outputs
-) -> None:
+def _append_members(buf: Bytes, ctx: Ints, parent: int, w: Work, tables: Tables, out: Outputs) -> None:
     """Append the members of the group whose header was read last."""
-    n, links = group_links(buf, ctx, s.head, s.link_messages, s.links, s.records, s.heap_blocks)
+    links = w.links
+    n = group_links(buf, ctx, w.head, w.link_messages, links, w.records, w.heap_blocks, w.stack)
     for i in range(n):
         if ctx[C_STATUS] != 0 or not step(ctx):
             return
@@ -321,7 +281,7 @@ def _append_members(
 
 
 @compiled
-def _read_members(buf: Bytes, ctx: Ints, begin: int, s: Scratch, tables: Tables, out: Outputs) -> None:
+def _read_members(buf: Bytes, ctx: Ints, begin: int, w: Work, tables: Tables, out: Outputs) -> None:
     """Read the members from row `begin` on, and theirs."""
     at = begin
     level_end, depth = ctx[C_MEMBERS], 0
@@ -331,9 +291,9 @@ def _read_members(buf: Bytes, ctx: Ints, begin: int, s: Scratch, tables: Tables,
         row = out.members[at]
         parent = -1 - at
         if row[F_KIND] == _PENDING:
-            _read_object(buf, ctx, row, _MEMBER_USE + row[F_NAME] % 6, parent, s, tables, out)
+            _read_object(buf, ctx, row, _MEMBER_USE + row[F_NAME] % 6, parent, w, tables, out)
             if row[F_KIND] == GROUP and depth < _MAX_NESTING and ctx[C_STATUS] == 0:
-                _append_members(buf, ctx, row, parent, s, tables, out)
+                _append_members(buf, ctx, parent, w, tables, out)
             elif row[F_KIND] == GROUP:
                 fail(ctx, NESTING)
             _settle(ctx, row)

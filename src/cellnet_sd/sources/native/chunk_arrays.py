@@ -102,9 +102,7 @@ def _element_fits(ctx: Ints, array: Ints) -> bool:
 
 
 @compiled
-def _elements(
-    buf: Bytes, ctx: Ints, pos: int, first: int, count: int, array: Ints, grid: Ints, chunks: Ints
-) -> None:
+def _elements(buf: Bytes, ctx: Ints, pos: int, first: int, count: int, array: Ints, grid: Ints, chunks: Ints) -> None:
     """Note consecutive elements: chunk addresses, with size and filter mask where there are filters."""
     width = array[ELEMENT] - ctx[C_OFFSETS] - 4
     for i in range(min(count, array[LIMIT] - first)):

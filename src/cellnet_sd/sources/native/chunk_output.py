@@ -1,11 +1,11 @@
 """Noting the chunks of a dataset, and the numbers that every chunk index needs."""
 
 from cellnet_sd.sources.native.codes import (
+    BUDGET,
     C_CHUNKS,
     C_ROWS,
-    CHUNK_OUTSIDE_EXTENT,
     C_STATUS,
-    BUDGET,
+    CHUNK_OUTSIDE_EXTENT,
     GROW,
     K_ADDRESS,
     K_INDEX,

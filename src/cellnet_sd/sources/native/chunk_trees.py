@@ -1,7 +1,5 @@
 """Chunks indexed by B-trees of version 1 (III.A.1, node type 1) and 2 (III.A.2, types 10 and 11)."""
 
-import numpy as np
-
 from cellnet_sd.sources.native.btree2 import tree_records
 from cellnet_sd.sources.native.chunk_output import CHUNK, COUNTS, note_chunk
 from cellnet_sd.sources.native.codes import C_CHUNK_K, C_OFFSETS, C_STATUS, COUNT, LOOP, MAX_DEPTH, OUTSIDE, UNDEFINED
@@ -12,9 +10,9 @@ _TREE = 0x45455254
 
 
 @compiled
-def chunks_of_btree1(buf: Bytes, ctx: Ints, root: int, rank: int, grid: Ints, chunks: Ints) -> None:
+def chunks_of_btree1(buf: Bytes, ctx: Ints, root: int, rank: int, grid: Ints, chunks: Ints, stack: Ints) -> None:
     """Note the chunks in a B-tree of version 1."""
-    stack = np.empty((MAX_DEPTH, 4), np.int64)  # node, entries, next entry, level
+    # on the stack: node, entries, next entry, level
     top = _enter(buf, ctx, root, -1, stack)
     key = 8 + 8 * (rank + 1)
     while top >= 0 and step(ctx):
@@ -68,10 +66,19 @@ def _index_of_offsets(buf: Bytes, ctx: Ints, pos: int, rank: int, grid: Ints) ->
 
 @compiled
 def chunks_of_btree2(
-    buf: Bytes, ctx: Ints, root: int, rank: int, grid: Ints, filtered: bool, nbytes: int, records: Ints, chunks: Ints
+    buf: Bytes,
+    ctx: Ints,
+    root: int,
+    rank: int,
+    grid: Ints,
+    filtered: bool,
+    nbytes: int,
+    chunks: Ints,
+    records: Ints,
+    stack: Ints,
 ) -> None:
     """Note the chunks in a B-tree of version 2."""
-    n, size, records = tree_records(buf, ctx, root, 11 if filtered else 10, records)
+    n, size = tree_records(buf, ctx, root, 11 if filtered else 10, records, stack)
     width = size - ctx[C_OFFSETS] - 8 * rank - (4 if filtered else 0)
     if ctx[C_STATUS] == 0 and n > 0 and not (1 <= width <= 8 if filtered else width == 0):
         fail(ctx, COUNT)

@@ -146,7 +146,10 @@ C_MEMBERS: Final = 12  # rows in use of the growing outputs
 C_ATTRIBUTES: Final = 13
 C_CHUNKS: Final = 14
 C_ROWS: Final = 15  # rows that may still be written to them
-CTX_SIZE: Final = 16
+C_MORE_LINKS: Final = 16  # rows that an array to work in lacks room for
+C_MORE_RECORDS: Final = 17
+C_MORE_BLOCKS: Final = 18
+CTX_SIZE: Final = 19
 
 # an object header: `head[2 * type]` is the position of the message's data, `head[2 * type + 1]` its size
 N_TYPES: Final = 25

@@ -4,11 +4,11 @@ import numpy as np
 
 from cellnet_sd.layout import CELL_MARKERS
 from cellnet_sd.sources.native.attributes import P_NAME, P_NAME_SIZE, find_attributes, split_attribute
-from cellnet_sd.sources.native.cells import Scratch
 from cellnet_sd.sources.native.codes import (
     C_STATUS,
     EXTERNAL_LINK,
     EXTERNAL_TYPE,
+    GROW,
     HARD,
     INCOMPLETE,
     L_NAME,
@@ -24,6 +24,7 @@ from cellnet_sd.sources.native.datasets import is_dataset
 from cellnet_sd.sources.native.headers import read_header
 from cellnet_sd.sources.native.links import group_links, is_group, tracks_order
 from cellnet_sd.sources.native.primitives import fail, matches, step, within
+from cellnet_sd.sources.native.work import Work
 
 CELL = 1
 CONTAINER = 2
@@ -38,59 +39,65 @@ for _row, _marker in enumerate(CELL_MARKERS):
 
 
 @compiled
-def list_links(buf: Bytes, ctx: Ints, header: int, s: Scratch) -> tuple[bool, Ints]:
-    """Return whether the group with its header at `header` tracks the order of its links, and the links."""
-    if not read_header(buf, ctx, header, s.head, s.blocks, s.link_messages, s.attribute_messages):
-        return False, s.links[:0]
-    if not is_group(s.head):
+def list_links(buf: Bytes, ctx: Ints, header: int, w: Work) -> tuple[bool, int]:
+    """Return whether the group with its header at `header` tracks the order of its links, and how many there are."""
+    if not read_header(buf, ctx, header, w.head, w.blocks, w.link_messages, w.attribute_messages):
+        return False, 0
+    if not is_group(w.head):
         fail(ctx, INCOMPLETE)
-        return False, s.links[:0]
-    tracked = tracks_order(buf, ctx, s.head)
-    n, links = group_links(buf, ctx, s.head, s.link_messages, s.links, s.records, s.heap_blocks)
-    return tracked, links[:n].copy()
+        return False, 0
+    tracked = tracks_order(buf, ctx, w.head)
+    n = group_links(buf, ctx, w.head, w.link_messages, w.links, w.records, w.heap_blocks, w.stack)
+    return tracked, n
 
 
 @compiled
-def classify(buf: Bytes, ctx: Ints, links: Ints, s: Scratch, kinds: Bytes, reasons: Bytes) -> None:
-    """Tell for each link whether it leads to a cell, a container, a dataset, or none of these and why."""
-    for i in range(links.shape[0]):
+def classify(buf: Bytes, ctx: Ints, links: Ints, start: int, w: Work, kinds: Bytes, reasons: Bytes) -> int:
+    """Tell for each link from `start` on whether it leads to a cell, a container, a dataset, or none of these and why.
+
+    Returns how many are done: fewer than there are where `ctx[C_MORE_…]` asks for room.
+    """
+    for i in range(start, links.shape[0]):
         kind = links[i, L_TYPE]
         kinds[i] = OTHER
         if kind == HARD:
-            kinds[i] = _kind(buf, ctx, links[i, L_TARGET], s)
+            kinds[i] = _kind(buf, ctx, links[i, L_TARGET], w)
         else:
             fail(ctx, SOFT_LINK if kind == SOFT else EXTERNAL_LINK if kind == EXTERNAL_TYPE else USER_LINK)
+        if ctx[C_STATUS] == GROW:
+            return i
         reasons[i] = ctx[C_STATUS]
         if ctx[C_STATUS] != 0:
             kinds[i] = OTHER
         ctx[C_STATUS] = 0
+    return links.shape[0]
 
 
 @compiled
-def _kind(buf: Bytes, ctx: Ints, header: int, s: Scratch) -> int:
-    if not read_header(buf, ctx, header, s.head, s.blocks, s.link_messages, s.attribute_messages):
+def _kind(buf: Bytes, ctx: Ints, header: int, w: Work) -> int:
+    if not read_header(buf, ctx, header, w.head, w.blocks, w.link_messages, w.attribute_messages):
         return OTHER
-    if is_dataset(s.head):
+    if is_dataset(w.head):
         return DATASET
-    if not is_group(s.head):
+    if not is_group(w.head):
         return OTHER
-    n, links = group_links(buf, ctx, s.head, s.link_messages, s.links, s.records, s.heap_blocks)
+    n = group_links(buf, ctx, w.head, w.link_messages, w.links, w.records, w.heap_blocks, w.stack)
     for i in range(n):
         if ctx[C_STATUS] != 0 or not step(ctx):
             return OTHER
-        if _is_marker(buf, ctx, links[i, L_NAME], links[i, L_NAME_SIZE]):
+        if _is_marker(buf, ctx, w.links[i, L_NAME], w.links[i, L_NAME_SIZE]):
             return CELL
-    return _kind_by_attributes(buf, ctx, s)
+    return _kind_by_attributes(buf, ctx, w)
 
 
 @compiled
-def _kind_by_attributes(buf: Bytes, ctx: Ints, s: Scratch) -> int:
-    for i in range(find_attributes(buf, ctx, s.head, s.attribute_messages, s.records, s.heap_blocks)):
+def _kind_by_attributes(buf: Bytes, ctx: Ints, w: Work) -> int:
+    for i in range(find_attributes(buf, ctx, w.head, w.attribute_messages, w.records, w.heap_blocks, w.stack)):
         if not step(ctx) or not split_attribute(
-            buf, ctx, s.attribute_messages[i, 0], s.attribute_messages[i, 1], s.parts
+            buf, ctx, w.attribute_messages[i, 0], w.attribute_messages[i, 1], w.parts
         ):
             return OTHER
-        if _is_marker(buf, ctx, s.parts[P_NAME], s.parts[P_NAME_SIZE]):
+        if _is_marker(buf, ctx, w.parts[P_NAME], w.parts[P_NAME_SIZE]):
             return CELL
     return CONTAINER
 

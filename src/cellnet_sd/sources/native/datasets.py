@@ -1,9 +1,6 @@
 """Datasets: what their messages say, and where their bytes are (IV.A.2.i)."""
 
-import numpy as np
-
 from cellnet_sd.sources.native.chunk_arrays import (
-    ARRAY_SIZE,
     FILTERED,
     FIRST,
     NBYTES,
@@ -12,7 +9,7 @@ from cellnet_sd.sources.native.chunk_arrays import (
     chunks_of_fixed_array,
     chunks_of_implicit,
 )
-from cellnet_sd.sources.native.chunk_output import CHUNK, DIMS, GRID_ROWS, LIMITS, lay_grid, n_chunks, COUNTS, note_chunk
+from cellnet_sd.sources.native.chunk_output import CHUNK, COUNTS, DIMS, LIMITS, lay_grid, n_chunks, note_chunk
 from cellnet_sd.sources.native.chunk_trees import chunks_of_btree1, chunks_of_btree2
 from cellnet_sd.sources.native.codes import (
     C_CHUNKS,
@@ -52,7 +49,6 @@ from cellnet_sd.sources.native.codes import (
     M_FILTERS,
     M_LAYOUT,
     M_OLD_FILL,
-    MAX_RANK,
     NOT_STORED,
     PARTIAL_CHUNKS,
     SHARED_MESSAGE,
@@ -71,6 +67,7 @@ from cellnet_sd.sources.native.dataspaces import n_elements, read_dataspace
 from cellnet_sd.sources.native.global_heap import variable_length
 from cellnet_sd.sources.native.interning import Tables, intern
 from cellnet_sd.sources.native.primitives import address, fail, length, number, product, u8, u16, u32, within
+from cellnet_sd.sources.native.work import Work
 
 _NEEDED = 1 << M_DATASPACE | 1 << M_DATATYPE | 1 << M_OLD_FILL | 1 << M_FILL | 1 << M_LAYOUT | 1 << M_FILTERS
 _VLEN = 9
@@ -91,7 +88,7 @@ def is_dataset(head: Ints) -> bool:
 
 @compiled
 def read_dataset(
-    buf: Bytes, ctx: Ints, head: Ints, tables: Tables, use: int, out: Ints, chunks: Ints, records: Ints
+    buf: Bytes, ctx: Ints, head: Ints, tables: Tables, use: int, out: Ints, chunks: Ints, work: Work
 ) -> None:
     """Fill the row `out` (`codes.F_…`) of the dataset with the header `head`."""
     if head[2 * M_EXTERNAL] >= 0:
@@ -101,12 +98,12 @@ def read_dataset(
     if ctx[C_STATUS] != 0:
         return
     _describe(buf, ctx, head, tables, use, out)
-    grid = np.empty((GRID_ROWS, MAX_RANK), np.int64)
+    grid = work.grid
     space = head[2 * M_DATASPACE]
     rank = read_dataspace(buf, ctx, space, head[2 * M_DATASPACE + 1], grid[DIMS], grid[LIMITS])
     nbytes = product(n_elements(rank, grid[DIMS]), u32(buf, ctx, head[2 * M_DATATYPE] + 4))
     if ctx[C_STATUS] == 0:
-        _locate(buf, ctx, head, tables, use, out, rank, nbytes, grid, chunks, records)
+        _locate(buf, ctx, head, tables, use, out, rank, nbytes, chunks, work)
     if ctx[C_STATUS] == 0 and u8(buf, ctx, head[2 * M_DATATYPE]) & 15 == _VLEN and n_elements(rank, grid[DIMS]) == 1:
         _read_text(buf, ctx, head[2 * M_DATATYPE], out)
 
@@ -138,9 +135,8 @@ def _locate(
     out: Ints,
     rank: int,
     nbytes: int,
-    grid: Ints,
     chunks: Ints,
-    records: Ints,
+    work: Work,
 ) -> None:
     """Note where the bytes of a dataset are: its data layout message (IV.A.2.i)."""
     pos = head[2 * M_LAYOUT]
@@ -160,7 +156,7 @@ def _locate(
     elif rank <= 0:
         fail(ctx, COUNT)
     else:
-        _chunked(buf, ctx, head, tables, use, out, rank, grid, chunks, records)
+        _chunked(buf, ctx, head, tables, use, out, rank, chunks, work)
 
 
 @compiled
@@ -185,12 +181,11 @@ def _chunked(
     use: int,
     out: Ints,
     rank: int,
-    grid: Ints,
     chunks: Ints,
-    records: Ints,
+    work: Work,
 ) -> None:
     """Note the chunks of a dataset, and the code of their shape."""
-    pos = head[2 * M_LAYOUT]
+    pos, grid = head[2 * M_LAYOUT], work.grid
     old = u8(buf, ctx, pos) == 3
     flags = 0 if old else u8(buf, ctx, pos + 2)
     width = 4 if old else u8(buf, ctx, pos + 4)
@@ -206,9 +201,9 @@ def _chunked(
         if old:
             root = address(buf, ctx, pos + 3)
             if root != UNDEFINED:
-                chunks_of_btree1(buf, ctx, root, rank, grid, chunks)
+                chunks_of_btree1(buf, ctx, root, rank, grid, chunks, work.stack)
         else:
-            _indexed(buf, ctx, dims + (rank + 1) * width, flags, filtered, rank, nbytes, grid, chunks, records)
+            _indexed(buf, ctx, dims + (rank + 1) * width, flags, filtered, rank, nbytes, chunks, work)
     if ctx[C_STATUS] == 0:
         _summarise(ctx, start, n_chunks(rank, grid, COUNTS), chunks, out)
 
@@ -238,13 +233,13 @@ def _indexed(
     filtered: bool,
     rank: int,
     nbytes: int,
-    grid: Ints,
     chunks: Ints,
-    records: Ints,
+    work: Work,
 ) -> None:
     """Note the chunks that one of the indices of version 4 names (IV.A.2.i; VII)."""
     kind = u8(buf, ctx, pos)
-    array = np.zeros(ARRAY_SIZE, np.int64)
+    grid, array = work.grid, work.array
+    array[:] = 0
     array[RANK], array[FILTERED], array[NBYTES] = rank, 1 if filtered else 0, nbytes
     if kind == _ONE_CHUNK:
         _one_chunk(buf, ctx, pos + 1, flags & 2 == 2, nbytes, chunks)
@@ -264,7 +259,7 @@ def _indexed(
     elif kind == _BTREE_2:
         at = address(buf, ctx, pos + 7)
         if at != UNDEFINED:
-            chunks_of_btree2(buf, ctx, at, rank, grid, filtered, nbytes, records, chunks)
+            chunks_of_btree2(buf, ctx, at, rank, grid, filtered, nbytes, chunks, work.records, work.stack)
     else:
         fail(ctx, CHUNK_INDEX)
 
@@ -308,7 +303,9 @@ def _summarise(ctx: Ints, start: int, in_grid: int, chunks: Ints, out: Ints) -> 
 @compiled
 def _read_text(buf: Bytes, ctx: Ints, datatype: int, out: Ints) -> None:
     """Note where the one value of variable length is, if its reference is stored as it is."""
-    plain = out[F_STORAGE] == COMPACT or out[F_STORAGE] == CONTIGUOUS or (out[F_STORAGE] == SINGLE and out[F_FILTERS] < 0)
+    plain = (
+        out[F_STORAGE] == COMPACT or out[F_STORAGE] == CONTIGUOUS or (out[F_STORAGE] == SINGLE and out[F_FILTERS] < 0)
+    )
     if plain:
         item = u32(buf, ctx, datatype + _BASE_TYPE + 4)
         out[F_TEXT], out[F_TEXT_SIZE] = variable_length(buf, ctx, out[F_ADDRESS], item)

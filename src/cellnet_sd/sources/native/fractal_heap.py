@@ -1,10 +1,10 @@
 """Fractal heaps (III.G): the direct blocks of a heap, and the objects in them."""
 
-import numpy as np
 from numba import int64
 
 from cellnet_sd.sources.native.codes import (
     C_LENGTHS,
+    C_MORE_BLOCKS,
     C_OFFSETS,
     C_STATUS,
     C_STEPS,
@@ -19,6 +19,7 @@ from cellnet_sd.sources.native.codes import (
 from cellnet_sd.sources.native.compiled import Bytes, Ints, compiled
 from cellnet_sd.sources.native.primitives import (
     address,
+    ask_room,
     checked,
     fail,
     has_signature,
@@ -47,17 +48,19 @@ CHECKSUMS = 5
 HEADER = 6
 N_BLOCKS = 7
 HEAP_SIZE = 8
+HEAP_ROW = 63
+"""Row of the stack that keeps a heap's parameters: no structure is nested that deep."""
 
 
 @compiled
-def open_heap(buf: Bytes, ctx: Ints, at: int, heap: Ints, scratch: Ints) -> Ints:
-    """Read the heap at `at`: its parameters into `heap`; return its direct blocks, in order.
+def open_heap(buf: Bytes, ctx: Ints, at: int, heap: Ints, blocks: Ints, stack: Ints) -> None:
+    """Read the heap at `at`: its parameters into `heap`, its direct blocks, in order, into `blocks`.
 
-    A block is (first offset in the heap, size, position in the file). The array is `scratch` if that is large enough.
+    A block is (first offset in the heap, size, position in the file).
     """
     heap[:] = 0
     if not has_signature(buf, ctx, at, _FRHP):
-        return scratch
+        return
     offsets, lengths = ctx[C_OFFSETS], ctx[C_LENGTHS]
     flags, largest_object = u8(buf, ctx, at + 9), u32(buf, ctx, at + 10)
     pos = at + 14 + 10 * lengths + 2 * offsets
@@ -68,26 +71,26 @@ def open_heap(buf: Bytes, ctx: Ints, at: int, heap: Ints, scratch: Ints) -> Ints
     if ctx[C_STATUS] == 0 and u16(buf, ctx, at + 7) != 0:
         fail(ctx, FILTERED_HEAP)
     if not checked(buf, ctx, at, pos + 8 + 2 * lengths + offsets):
-        return scratch
+        return
     if width == 0 or start == 0 or largest < start or bits > 64 or largest_object == 0 or u8(buf, ctx, at + 4) != 0:
         fail(ctx, COUNT)
-        return scratch
+        return
     heap[OFFSET_SIZE] = (bits + 7) // 8
     heap[LENGTH_SIZE] = min((log2(largest) + 7) // 8, log2(largest_object) // 8 + 1)
     heap[WIDTH], heap[START], heap[HEADER] = width, start, at
     heap[DIRECT_ROWS] = log2(largest) - log2(start) + 2
     heap[CHECKSUMS] = flags & 2
-    if root == UNDEFINED:
-        return scratch
-    return _blocks(buf, ctx, root, rows, heap, scratch)
+    if root != UNDEFINED:
+        _find_blocks(buf, ctx, root, rows, heap, blocks, stack)
 
 
 @compiled
-def _blocks(buf: Bytes, ctx: Ints, root: int, rows: int, heap: Ints, blocks: Ints) -> Ints:
-    """Return the direct blocks below the root, which is a direct block itself if it has no rows."""
+def _find_blocks(buf: Bytes, ctx: Ints, root: int, rows: int, heap: Ints, blocks: Ints, stack: Ints) -> None:
+    """Note the direct blocks below the root, which is a direct block itself if it has no rows."""
     if rows == 0:
-        return _direct(buf, ctx, root, 0, heap[START], heap, blocks)
-    stack = np.empty((_MAX_LEVELS, 4), np.int64)  # indirect block, its rows, offset in the heap, next entry
+        _direct(buf, ctx, root, 0, heap[START], heap, blocks)
+        return
+    # on the stack: indirect block, its rows, offset in the heap, next entry
     stack[0, 0], stack[0, 1], stack[0, 2], stack[0, 3] = root, rows, 0, 0
     top = 0
     _check_indirect(buf, ctx, root, rows, heap)
@@ -104,7 +107,7 @@ def _blocks(buf: Bytes, ctx: Ints, root: int, rows: int, heap: Ints, blocks: Int
         if below == UNDEFINED:
             continue
         if row < heap[DIRECT_ROWS]:
-            blocks = _direct(buf, ctx, below, offset, size, heap, blocks)
+            _direct(buf, ctx, below, offset, size, heap, blocks)
             continue
         top += 1
         if top >= _MAX_LEVELS:
@@ -113,7 +116,6 @@ def _blocks(buf: Bytes, ctx: Ints, root: int, rows: int, heap: Ints, blocks: Int
         below_rows = log2(size) - log2(heap[START]) - log2(heap[WIDTH]) + 1
         _check_indirect(buf, ctx, below, below_rows, heap)
         stack[top, 0], stack[top, 1], stack[top, 2], stack[top, 3] = below, below_rows, offset, 0
-    return blocks
 
 
 @compiled
@@ -134,10 +136,10 @@ def _check_indirect(buf: Bytes, ctx: Ints, at: int, rows: int, heap: Ints) -> No
 
 
 @compiled
-def _direct(buf: Bytes, ctx: Ints, at: int, offset: int, size: int, heap: Ints, blocks: Ints) -> Ints:
+def _direct(buf: Bytes, ctx: Ints, at: int, offset: int, size: int, heap: Ints, blocks: Ints) -> None:
     """Note a direct block (III.G, direct block), once its checksum is seen to be right."""
     if not within(buf, ctx, at, size) or not has_signature(buf, ctx, at, _FHDB):
-        return blocks
+        return
     if address(buf, ctx, at + 5) != heap[HEADER]:
         fail(ctx, COUNT)
     if heap[CHECKSUMS]:
@@ -147,12 +149,10 @@ def _direct(buf: Bytes, ctx: Ints, at: int, offset: int, size: int, heap: Ints, 
             fail(ctx, CHECKSUM)
     n = heap[N_BLOCKS]
     if n >= blocks.shape[0]:
-        larger = np.empty((2 * n + 16, 3), np.int64)
-        larger[:n] = blocks[:n]
-        blocks = larger
+        ask_room(ctx, C_MORE_BLOCKS, 2 * n)
+        return
     blocks[n, 0], blocks[n, 1], blocks[n, 2] = offset, size, at
     heap[N_BLOCKS] += 1
-    return blocks
 
 
 @compiled

@@ -13,7 +13,18 @@ from cellnet_sd.sources.native.codes import (
     UNDEFINED,
 )
 from cellnet_sd.sources.native.compiled import Bytes, Ints, compiled
-from cellnet_sd.sources.native.primitives import address, fail, has_signature, length, product, step, u8, u16, u32, within
+from cellnet_sd.sources.native.primitives import (
+    address,
+    fail,
+    has_signature,
+    length,
+    product,
+    step,
+    u8,
+    u16,
+    u32,
+    within,
+)
 
 _GCOL = 0x4C4F4347
 

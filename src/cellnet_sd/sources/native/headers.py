@@ -19,7 +19,18 @@ from cellnet_sd.sources.native.codes import (
     UNKNOWN_MESSAGE,
 )
 from cellnet_sd.sources.native.compiled import Bytes, Ints, compiled
-from cellnet_sd.sources.native.primitives import address, checked, fail, has_signature, length, number, step, u8, u16, u32
+from cellnet_sd.sources.native.primitives import (
+    address,
+    checked,
+    fail,
+    has_signature,
+    length,
+    number,
+    step,
+    u8,
+    u16,
+    u32,
+)
 
 _OHDR = 0x5244484F
 _OCHK = 0x4B48434F
@@ -32,7 +43,7 @@ def read_header(buf: Bytes, ctx: Ints, at: int, head: Ints, blocks: Ints, links:
     """Find the messages of the object header at `at`.
 
     Fills `head` (`codes.H_…`), and the positions and sizes of link and attribute messages. Shared messages are found as
-    bits of `head[H_SHARED]`. `blocks` is scratch.
+    bits of `head[H_SHARED]`. `blocks` is to work in.
     """
     head[:] = -1
     head[H_LINKS] = head[H_ATTRIBUTES] = head[H_SHARED] = 0
@@ -79,7 +90,15 @@ def _first_block_v2(buf: Bytes, ctx: Ints, at: int, blocks: Ints) -> int:
 
 @compiled
 def _read_block(
-    buf: Bytes, ctx: Ints, entry: int, head: Ints, blocks: Ints, block: int, n_blocks: int, links: Ints, attributes: Ints
+    buf: Bytes,
+    ctx: Ints,
+    entry: int,
+    head: Ints,
+    blocks: Ints,
+    block: int,
+    n_blocks: int,
+    links: Ints,
+    attributes: Ints,
 ) -> int:
     """Note the messages of one block; return the number of blocks known."""
     pos, end = blocks[block, 0], blocks[block, 1]
@@ -126,9 +145,7 @@ def _continue(buf: Bytes, ctx: Ints, pos: int, entry: int, blocks: Ints, n_block
 
 
 @compiled
-def _note(
-    ctx: Ints, head: Ints, kind: int, pos: int, size: int, flags: int, links: Ints, attributes: Ints
-) -> None:
+def _note(ctx: Ints, head: Ints, kind: int, pos: int, size: int, flags: int, links: Ints, attributes: Ints) -> None:
     if kind == M_LINK:
         head[H_LINKS] = _append(ctx, links, head[H_LINKS], pos, size)
     elif kind == M_ATTRIBUTE:

@@ -1,10 +1,9 @@
 """The links of a group, however it stores them (IV.A.2.c, g and r)."""
 
-import numpy as np
-
 from cellnet_sd.sources.native.btree1 import symbol_table_links
 from cellnet_sd.sources.native.btree2 import tree_records
 from cellnet_sd.sources.native.codes import (
+    C_MORE_LINKS,
     C_OFFSETS,
     C_STATUS,
     H_LINKS,
@@ -15,7 +14,6 @@ from cellnet_sd.sources.native.codes import (
     L_ORDER,
     L_TARGET,
     L_TYPE,
-    LINK_COLUMNS,
     LINK_VERSION,
     M_LINK_INFO,
     M_SYMBOL_TABLE,
@@ -24,8 +22,8 @@ from cellnet_sd.sources.native.codes import (
     UNDEFINED,
 )
 from cellnet_sd.sources.native.compiled import Bytes, Ints, compiled
-from cellnet_sd.sources.native.fractal_heap import HEAP_SIZE, heap_object, open_heap
-from cellnet_sd.sources.native.primitives import address, fail, number, step, u8, u64, within
+from cellnet_sd.sources.native.fractal_heap import HEAP_ROW, heap_object, open_heap
+from cellnet_sd.sources.native.primitives import address, ask_room, fail, number, step, u8, u64, within
 
 _BY_NAME = 5
 _NAME_HASH = 4
@@ -33,27 +31,27 @@ _NAME_HASH = 4
 
 @compiled
 def group_links(
-    buf: Bytes, ctx: Ints, head: Ints, messages: Ints, links: Ints, records: Ints, heap_blocks: Ints
-) -> tuple[int, Ints]:
-    """Return the number of links of the group with the header `head`, and the links (`codes.L_…`).
+    buf: Bytes, ctx: Ints, head: Ints, messages: Ints, links: Ints, records: Ints, heap_blocks: Ints, stack: Ints
+) -> int:
+    """Put the links of the group with the header `head` into `links` (`codes.L_…`); return their number.
 
-    The array is `links` if that is large enough; `records` and `heap_blocks` are scratch.
+    `records`, `heap_blocks` and `stack` are to work in.
     """
     if head[2 * M_SYMBOL_TABLE] >= 0:
-        n = symbol_table_links(buf, ctx, head[2 * M_SYMBOL_TABLE], links)
-        if n > links.shape[0] and ctx[C_STATUS] == 0:
-            links = np.empty((n, LINK_COLUMNS), np.int64)
-            n = symbol_table_links(buf, ctx, head[2 * M_SYMBOL_TABLE], links)
-        return n, links
+        n = symbol_table_links(buf, ctx, head[2 * M_SYMBOL_TABLE], links, stack)
+        if n > links.shape[0]:
+            ask_room(ctx, C_MORE_LINKS, n)
+        return n
     heap, index = _dense_storage(buf, ctx, head[2 * M_LINK_INFO])
     if heap != UNDEFINED:
-        return _dense(buf, ctx, heap, index, links, records, heap_blocks)
+        return _dense(buf, ctx, heap, index, links, records, heap_blocks, stack)
     n = head[H_LINKS]
     if n > links.shape[0]:
-        links = np.empty((n, LINK_COLUMNS), np.int64)
+        ask_room(ctx, C_MORE_LINKS, n)
+        return 0
     for i in range(n):
         _link(buf, ctx, messages[i, 0], messages[i, 1], links, i)
-    return n, links
+    return n
 
 
 @compiled
@@ -86,25 +84,23 @@ def _dense_storage(buf: Bytes, ctx: Ints, message: int) -> tuple[int, int]:
 
 @compiled
 def _dense(
-    buf: Bytes, ctx: Ints, at: int, index: int, links: Ints, records: Ints, heap_blocks: Ints
-) -> tuple[int, Ints]:
+    buf: Bytes, ctx: Ints, at: int, index: int, links: Ints, records: Ints, heap_blocks: Ints, stack: Ints
+) -> int:
     """Read links from a fractal heap, by the records of their name index (III.A.2, type 5)."""
-    heap = np.empty(HEAP_SIZE, np.int64)
-    heap_blocks = open_heap(buf, ctx, at, heap, heap_blocks)
-    if ctx[C_STATUS] != 0:
-        return 0, links
-    n, _, records = tree_records(buf, ctx, index, _BY_NAME, records)
-    if ctx[C_STATUS] != 0:
-        return 0, links
+    heap = stack[HEAP_ROW]
+    open_heap(buf, ctx, at, heap, heap_blocks, stack)
+    n, _ = tree_records(buf, ctx, index, _BY_NAME, records, stack)
     if n > links.shape[0]:
-        links = np.empty((n, LINK_COLUMNS), np.int64)
+        ask_room(ctx, C_MORE_LINKS, n)
+    if ctx[C_STATUS] != 0:
+        return 0
     for i in range(n):
         if not step(ctx):
             break
         pos, size = heap_object(buf, ctx, heap, heap_blocks, records[i] + _NAME_HASH)
         if ctx[C_STATUS] == 0:
             _link(buf, ctx, pos, size, links, i)
-    return n, links
+    return n
 
 
 @compiled

@@ -13,6 +13,7 @@ from cellnet_sd.sources.native.codes import (
     C_STATUS,
     C_STEPS,
     CHECKSUM,
+    GROW,
     OUTSIDE,
     SIGNATURE,
     SIZE,
@@ -28,6 +29,14 @@ def fail(ctx: Ints, reason: int) -> None:
     """Keep the first reason for failure."""
     if ctx[C_STATUS] == 0:
         ctx[C_STATUS] = reason
+
+
+@compiled
+def ask_room(ctx: Ints, which: int, rows: int) -> None:
+    """Give up until an array to work in (`codes.C_MORE_…`) has room for `rows`."""
+    if ctx[C_STATUS] == 0:
+        ctx[C_STATUS] = GROW
+        ctx[which] = rows
 
 
 @compiled
@@ -147,6 +156,13 @@ def log2(value: int) -> int:
         value >>= 1
         bits += 1
     return bits
+
+
+@compiled
+def copy_numbers(source: Ints, target: Ints) -> None:
+    """Copy the numbers of a row to another one, as far as both reach; slices would need memory of their own."""
+    for i in range(min(source.size, target.size)):
+        target[i] = source[i]
 
 
 @compiled

@@ -1,4 +1,4 @@
-"""Scanning the structure of a Cell-NET file: its containers and cells, then batch by batch every object of the cells."""
+"""Scanning the structure of a Cell-NET file: its containers and cells, then, batch by batch, their objects."""
 
 import mmap
 from collections import Counter
@@ -11,13 +11,14 @@ import numpy as np
 
 from cellnet_sd.layout import Component
 from cellnet_sd.sources.native import codes
-from cellnet_sd.sources.native.cells import SLOTS, Outputs, new_scratch, read_cells
+from cellnet_sd.sources.native.cells import Outputs, read_cells
 from cellnet_sd.sources.native.codes import FIELDS, Kind, Reason
 from cellnet_sd.sources.native.columns import Attributes, Chunks, Codes, Known, Members, Objects, settle_objects
 from cellnet_sd.sources.native.compiled import Bytes, Ints
 from cellnet_sd.sources.native.interning import Tables, grown, new_tables
 from cellnet_sd.sources.native.superblock import Superblock, budget, read_superblock
 from cellnet_sd.sources.native.walk import Cells, Container, Other, walk
+from cellnet_sd.sources.native.work import SLOTS, new_work, with_room
 
 BATCH: Final = 65_536
 """Cells that one pass should take: its memory is about 1.2 kB per cell."""
@@ -110,10 +111,10 @@ def scan_structure(path: Path) -> NativeScan:
         If the file as a whole is not for this reader; its `reason` tells damage from what is merely not known.
     """
     buf = _mapped(path)
-    scratch = new_scratch()
-    superblock = read_superblock(buf, scratch)
+    work = new_work()
+    superblock = read_superblock(buf, work)
     superblock.ctx[codes.C_STEPS] = budget(buf.size)
-    containers, cells, others = walk(superblock, scratch)
+    containers, cells, others = walk(superblock, work)
     return NativeScan(path, superblock, containers, cells, others, Known())
 
 
@@ -127,7 +128,7 @@ def _mapped(path: Path) -> Bytes:
 def _run(buf: Bytes, ctx: Ints, headers: Ints) -> tuple[Tables, Outputs]:
     """Read cells into outputs that grow where they are full."""
     n = headers.size
-    tables, scratch = new_tables(1024), new_scratch()
+    tables, work = new_tables(1024), new_work()
     outputs = Outputs(
         np.empty((n * SLOTS, FIELDS), np.int64),
         np.empty((4 * n + 64, FIELDS), np.int64),
@@ -135,9 +136,11 @@ def _run(buf: Bytes, ctx: Ints, headers: Ints) -> tuple[Tables, Outputs]:
         np.empty((n + 64, codes.CHUNK_COLUMNS), np.int64),
     )
     done = 0
-    while (done := read_cells(buf, ctx, headers, done, scratch, tables, outputs)) < n:
-        ctx[codes.C_STATUS] = 0
-        tables, outputs = _with_room(buf, ctx, tables, outputs)
+    while (done := read_cells(buf, ctx, headers, done, work, tables, outputs)) < n:
+        if (larger := with_room(ctx, work)) is not None:
+            work = larger
+        else:
+            tables, outputs = _with_room(buf, ctx, tables, outputs)
     return tables, outputs
 
 

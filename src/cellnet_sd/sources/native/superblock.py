@@ -4,7 +4,6 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from cellnet_sd.sources.native.cells import Scratch
 from cellnet_sd.sources.native.codes import (
     C_BASE,
     C_CHUNK_K,
@@ -24,6 +23,7 @@ from cellnet_sd.sources.native.codes import (
 from cellnet_sd.sources.native.compiled import Bytes, Ints
 from cellnet_sd.sources.native.headers import read_header
 from cellnet_sd.sources.native.primitives import address, checked, u16
+from cellnet_sd.sources.native.work import Work
 
 SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
 _WIDTHS = (2, 4, 8)
@@ -58,7 +58,7 @@ class Superblock(NamedTuple):
     """Position of the root group's object header."""
 
 
-def read_superblock(mapped: Bytes, scratch: Scratch) -> Superblock:
+def read_superblock(mapped: Bytes, work: Work) -> Superblock:
     """Read the superblock of a mapped file.
 
     Raises
@@ -71,7 +71,7 @@ def read_superblock(mapped: Bytes, scratch: Scratch) -> Superblock:
     if version in (0, 1):
         return _old(mapped, start, version)
     if version in (2, 3):
-        return _new(mapped, start, version, scratch)
+        return _new(mapped, start, version, work)
     raise UnreadableStructureError(Reason.SUPERBLOCK)
 
 
@@ -113,7 +113,7 @@ def _old(mapped: Bytes, start: int, version: int) -> Superblock:
     return _checked_end(mapped, ctx, base, end, pos + 5 * offsets, root)
 
 
-def _new(mapped: Bytes, start: int, version: int, scratch: Scratch) -> Superblock:
+def _new(mapped: Bytes, start: int, version: int, work: Work) -> Superblock:
     """Read a superblock of version 2 or 3."""
     fixed = _bytes(mapped, start, 12)
     ctx = _state(start, fixed[9], fixed[10])
@@ -126,7 +126,7 @@ def _new(mapped: Bytes, start: int, version: int, scratch: Scratch) -> Superbloc
         raise UnreadableStructureError(Reason.SUPERBLOCK)
     block = _checked_end(mapped, ctx, base, end, start + 12 + 3 * offsets, root)
     if extension != b"\xff" * offsets:
-        _read_extension(block, start + 12 + offsets, scratch)
+        _read_extension(block, start + 12 + offsets, work)
     return block
 
 
@@ -155,15 +155,15 @@ def _checked_end(mapped: Bytes, ctx: Ints, base: bytes, end: bytes, root_at: int
     return Superblock(buf, ctx, header)
 
 
-def _read_extension(block: Superblock, pos: int, s: Scratch) -> None:
+def _read_extension(block: Superblock, pos: int, w: Work) -> None:
     """Take the sizes of B-tree nodes from the superblock extension; refuse what lies in other files or in an image."""
     buf, ctx, _ = block
-    read_header(buf, ctx, address(buf, ctx, pos), s.head, s.blocks, s.link_messages, s.attribute_messages)
+    read_header(buf, ctx, address(buf, ctx, pos), w.head, w.blocks, w.link_messages, w.attribute_messages)
     _raise_failure(ctx)
-    if s.head[2 * M_DRIVER] >= 0 or s.head[2 * M_CACHE_IMAGE] >= 0:
+    if w.head[2 * M_DRIVER] >= 0 or w.head[2 * M_CACHE_IMAGE] >= 0:
         raise UnreadableStructureError(Reason.SUPERBLOCK)
-    if s.head[2 * _M_K_VALUES] >= 0:  # IV.A.2.t
-        at = int(s.head[2 * _M_K_VALUES]) + 1
+    if w.head[2 * _M_K_VALUES] >= 0:  # IV.A.2.t
+        at = int(w.head[2 * _M_K_VALUES]) + 1
         ctx[C_CHUNK_K], ctx[C_NODE_K], ctx[C_LEAF_K] = (u16(buf, ctx, at + 2 * i) for i in range(3))
     _raise_failure(ctx)
 

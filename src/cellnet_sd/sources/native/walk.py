@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellnet_sd.sources.native import codes
-from cellnet_sd.sources.native.cells import Scratch
 from cellnet_sd.sources.native.codes import Kind, Reason
 from cellnet_sd.sources.native.compiled import Bytes, Ints
 from cellnet_sd.sources.native.containers import CELL, CONTAINER, DATASET, classify, gather, list_links
 from cellnet_sd.sources.native.superblock import Superblock, UnreadableStructureError
+from cellnet_sd.sources.native.work import Work, with_room
 
 _MAX_DEPTH = 32
 _SHORT = 64
@@ -69,7 +69,7 @@ class Cells:
 @dataclass(slots=True)
 class _Walk:
     superblock: Superblock
-    scratch: Scratch
+    work: Work
     containers: list[Container] = field(default_factory=list)
     parts: list[tuple[int, Ints]] = field(default_factory=list)
     others: list[Other] = field(default_factory=list)
@@ -82,13 +82,14 @@ class _Walk:
             raise UnreadableStructureError(Reason.NESTING)
         buf, ctx, _ = self.superblock
         self.visited.add(header)
-        tracked, links = list_links(buf, ctx, header, self.scratch)
-        self._raise_failure()
+        tracked, links = self._links(header)
         links = links[_order(buf, links, tracked=tracked)]
         code = len(self.containers)
         self.containers.append(Container(path, header, bool(tracked)))
         kinds, reasons = np.zeros(len(links), np.uint8), np.zeros(len(links), np.uint8)
-        classify(buf, ctx, links, self.scratch, kinds, reasons)
+        done = 0
+        while (done := classify(buf, ctx, links, done, self.work, kinds, reasons)) < len(links):
+            self._make_room()
         self._take(code, path, depth, links, kinds, reasons)
 
     def _take(self, code: int, path: bytes, depth: int, links: Ints, kinds: Bytes, reasons: Bytes) -> None:
@@ -113,6 +114,20 @@ class _Walk:
             self.parts.append((code, links[:, [codes.L_NAME, codes.L_NAME_SIZE, codes.L_TARGET]]))
             self.n_cells += len(links)
 
+    def _links(self, header: int) -> tuple[bool, Ints]:
+        """Return whether a container tracks the order of its links, and the links."""
+        buf, ctx, _ = self.superblock
+        while True:
+            tracked, n = list_links(buf, ctx, header, self.work)
+            if ctx[codes.C_STATUS] != codes.GROW:
+                break
+            self._make_room()
+        self._raise_failure()
+        return tracked, self.work.links[:n].copy()
+
+    def _make_room(self) -> None:
+        self.work = with_room(self.superblock.ctx, self.work) or self.work
+
     def _raise_failure(self) -> None:
         if reason := int(self.superblock.ctx[codes.C_STATUS]):
             raise UnreadableStructureError(Reason(reason))
@@ -130,7 +145,7 @@ class _Walk:
         return Cells(names, offsets, np.concatenate(container), np.ascontiguousarray(links[:, 2]))
 
 
-def walk(superblock: Superblock, scratch: Scratch) -> tuple[tuple[Container, ...], Cells, tuple[Other, ...]]:
+def walk(superblock: Superblock, work: Work) -> tuple[tuple[Container, ...], Cells, tuple[Other, ...]]:
     """Return the containers, the cells, and what else lies beside them.
 
     Raises
@@ -138,7 +153,7 @@ def walk(superblock: Superblock, scratch: Scratch) -> tuple[tuple[Container, ...
     UnreadableStructureError
         If the root or a container cannot be listed.
     """
-    found = _Walk(superblock, scratch)
+    found = _Walk(superblock, work)
     found.container(b"", superblock.root, 0)
     return tuple(found.containers), found.cells(), tuple(found.others)
 
