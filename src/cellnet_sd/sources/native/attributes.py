@@ -123,8 +123,9 @@ def note_attributes(
             fail(ctx, GROW)
         elif split_attribute(buf, ctx, messages[i, 0], messages[i, 1], parts):
             _note(buf, ctx, parent, tables, ATTRIBUTE_USE + (i & 1), parts, grid, out[ctx[C_ATTRIBUTES]])
-            ctx[C_ATTRIBUTES] += 1
-            ctx[C_ROWS] -= 1
+            if ctx[C_STATUS] == 0:
+                ctx[C_ATTRIBUTES] += 1
+                ctx[C_ROWS] -= 1
 
 
 @compiled

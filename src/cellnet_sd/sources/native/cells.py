@@ -28,6 +28,7 @@ from cellnet_sd.sources.native.codes import (
     F_NAME,
     F_PARENT,
     F_REASON,
+    F_SIZE,
     F_STORAGE,
     F_TEXT_SIZE,
     FALLBACK,
@@ -226,7 +227,7 @@ def _read_object(
 ) -> None:
     """Read one object into its row; leaves its messages in the arrays to work in."""
     row[F_KIND] = DATASET
-    row[F_STORAGE], row[F_TEXT_SIZE] = 0, -1
+    row[F_STORAGE], row[F_SIZE], row[F_TEXT_SIZE] = 0, 0, -1
     if read_header(buf, ctx, row[F_HEADER], w.head, w.blocks, w.link_messages, w.attribute_messages):
         if is_dataset(w.head):
             read_dataset(buf, ctx, w.head, tables, use, row, out.chunks, w)
