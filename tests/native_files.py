@@ -18,6 +18,7 @@ FILTERS: tuple[dict[str, Any], ...] = (
     {"compression": "lzf"},
     {"fletcher32": True},
     {"compression": "gzip", "shuffle": True, "fletcher32": True},
+    {"scaleoffset": 0},
 )
 TEXTS = ("vlen", "vlen ascii", "fixed", "fixed utf-8", "one vlen", "bytes", "opaque", "vlen bytes")
 LAYOUTS = ("contiguous", "whole", "pieces", "extendible", "two extendible", "limited", "early", "compact", "unwritten")
@@ -123,7 +124,8 @@ def store(group: h5py.Group, name: str, array: np.ndarray[Any, Any], form: Form)
         options = {"chunks": half, "maxshape": tuple(3 * n for n in array.shape)}
     if layout == "early":
         return _early(group, name, array, half)
-    filters = {key: value for key, value in form.filters.items() if array.dtype.kind != "V" or key != "fletcher32"}
+    whole = array.dtype.kind in "iu"  # what scaleoffset keeps without loss
+    filters = {key: value for key, value in form.filters.items() if whole or key != "scaleoffset"}
     dataset = group.create_dataset(name, data=array, **options, **filters)
     if form.resized and "maxshape" in options and layout != "early":
         dataset.resize((*array.shape[:-1], array.shape[-1] * 2))
