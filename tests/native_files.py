@@ -64,7 +64,10 @@ def make(path: Path, form: Form) -> None:
     rng = np.random.default_rng(form.seed)
     options = {"userblock_size": form.userblock} if form.userblock else {}
     with h5py.File(path, "w", libver=form.libver, track_order=form.track_order, **options) as root:
-        containers = [root, *(root.create_group(f"slide_{i}", track_order=form.track_order) for i in range(1, form.n_containers))]
+        containers = [
+            root,
+            *(root.create_group(f"slide_{i}", track_order=form.track_order) for i in range(1, form.n_containers)),
+        ]
         names = rng.permutation(form.n_cells)
         first = None
         for number in names.tolist():

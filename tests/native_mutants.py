@@ -1,4 +1,4 @@
-"""Damaged files, made from sound ones by chance, through the structure reader: run as a program, in a process of its own.
+"""Damaged files, made from sound ones by chance, through the structure reader: a program, for a process of its own.
 
 `python native_mutants.py FIRST COUNT FILE…` mutates the files with the seeds `FIRST … FIRST + COUNT - 1` and ends with
 an error as soon as one takes too long or too much memory, or leads outside the file. Most damaged metadata gets its
@@ -74,7 +74,9 @@ def mutate(sound: np.ndarray, places: list[tuple[int, int, int]], rng: np.random
     return data[: rng.integers(1, data.size)] if rng.random() < 0.05 else data
 
 
-def _damage(data: np.ndarray, start: int, stop: int, places: list[tuple[int, int, int]], rng: np.random.Generator) -> None:
+def _damage(
+    data: np.ndarray, start: int, stop: int, places: list[tuple[int, int, int]], rng: np.random.Generator
+) -> None:
     at = int(rng.integers(start + 4, max(start + 5, stop)))
     match rng.integers(6):
         case 0:

@@ -41,7 +41,9 @@ def test_mutants(tmp_path: Path) -> None:
         count = min(BATCH, N_MUTANTS - first)
         command = [sys.executable, native_mutants.__file__, str(first), str(count), *map(str, files)]
         paths = os.pathsep.join(path for path in sys.path if path)
-        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": paths}, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": paths}, check=False
+        )
         assert done.returncode == 0, done.stderr[-3000:]
 
 

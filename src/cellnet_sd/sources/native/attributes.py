@@ -103,7 +103,7 @@ def split_attribute(buf: Bytes, ctx: Ints, message: int, size: int, parts: Ints)
     parts[P_VALUE], parts[P_VALUE_SIZE] = pos, message + size - pos
     if parts[P_NAME_SIZE] < 2 or u8(buf, ctx, parts[P_NAME] + parts[P_NAME_SIZE] - 1) != 0:
         fail(ctx, NAME)
-    if pos > message + size:
+    if pos > message + size or parts[P_DTYPE_SIZE] < 8 or parts[P_SPACE_SIZE] < 4:
         fail(ctx, OUTSIDE)
     parts[P_NAME_SIZE] -= 1
     return ctx[C_STATUS] == 0

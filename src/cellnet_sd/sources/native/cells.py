@@ -68,7 +68,7 @@ _PATHS = [component.value.encode() for component in Component]
 _LEAVES = [path.rpartition(b"/")[2] for path in _PATHS]
 WORDS = np.zeros((SLOTS, 24), np.uint8)
 WORD_SIZES = np.array([len(_IMAGES), *map(len, _LEAVES)], np.int64)
-IN_IMAGES = np.array([False, *(path.startswith(b"images/") for path in _PATHS)])
+IN_IMAGES = np.array([0, *(path.startswith(b"images/") for path in _PATHS)], np.int64)
 for _row, _word in enumerate([_IMAGES.encode(), *_LEAVES]):
     WORDS[_row, : len(_word)] = np.frombuffer(_word, np.uint8)
 
@@ -106,9 +106,9 @@ def _read_cell(buf: Bytes, ctx: Ints, header: int, first: int, w: Work, tables: 
     own, begin = objects[first], ctx[C_MEMBERS]
     own[F_HEADER] = header
     own[F_KIND] = GROUP
-    images = _group(buf, ctx, header, first, False, w, tables, out)
+    images = _group(buf, ctx, header, first, 0, w, tables, out)
     if ctx[C_STATUS] == 0 and images >= 0:
-        _group(buf, ctx, images, first, True, w, tables, out)
+        _group(buf, ctx, images, first, 1, w, tables, out)
         _settle_images(ctx, objects, first)
     elif ctx[C_STATUS] != 0:
         _settle(ctx, own)
@@ -122,7 +122,7 @@ def _read_cell(buf: Bytes, ctx: Ints, header: int, first: int, w: Work, tables: 
 
 @compiled
 def _group(
-    buf: Bytes, ctx: Ints, header: int, first: int, in_images: bool, w: Work, tables: Tables, out: Outputs
+    buf: Bytes, ctx: Ints, header: int, first: int, in_images: int, w: Work, tables: Tables, out: Outputs
 ) -> int:
     """Note the links of a cell's group, or of its images; return where the header of the images is, or -1."""
     if not read_header(buf, ctx, header, w.head, w.blocks, w.link_messages, w.attribute_messages):
@@ -144,17 +144,17 @@ def _group(
         elif slot == 0:
             images = _images(links[i], out.objects, first)
         else:
-            _append_member(buf, ctx, links[i], first, 1 if in_images else 0, tables, out.members)
+            _append_member(buf, ctx, links[i], first, in_images, tables, out.members)
     return images
 
 
 @compiled
-def _slot(buf: Bytes, ctx: Ints, link: Ints, in_images: bool) -> int:
+def _slot(buf: Bytes, ctx: Ints, link: Ints, in_images: int) -> int:
     """Return the slot of the component that a link names, 0 for the images, -1 for none."""
     for word in range(SLOTS):
-        if IN_IMAGES[word] == in_images and link[L_NAME_SIZE] == WORD_SIZES[word]:
-            if matches(buf, ctx, link[L_NAME], link[L_NAME_SIZE], WORDS[word, : WORD_SIZES[word]]):
-                return word
+        name = WORDS[word, : WORD_SIZES[word]]
+        if IN_IMAGES[word] == in_images and matches(buf, ctx, link[L_NAME], link[L_NAME_SIZE], name):
+            return word
     return -1
 
 

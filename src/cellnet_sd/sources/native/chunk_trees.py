@@ -71,7 +71,7 @@ def chunks_of_btree2(
     root: int,
     rank: int,
     grid: Ints,
-    filtered: bool,
+    filtered: int,
     nbytes: int,
     chunks: Ints,
     records: Ints,

@@ -70,6 +70,8 @@ from cellnet_sd.sources.native.primitives import address, fail, length, number, 
 from cellnet_sd.sources.native.work import Work
 
 _NEEDED = 1 << M_DATASPACE | 1 << M_DATATYPE | 1 << M_OLD_FILL | 1 << M_FILL | 1 << M_LAYOUT | 1 << M_FILTERS
+_LEAST = (0, 4, 0, 8, 4, 2, 0, 0, 0, 0, 0, 2)
+"""The least size of each message, by its type."""
 _VLEN = 9
 _BASE_TYPE = 8
 # indices of chunks (IV.A.2.i, version 4)
@@ -121,6 +123,9 @@ def _describe(buf: Bytes, ctx: Ints, head: Ints, tables: Tables, use: int, out: 
 @compiled
 def _code(buf: Bytes, ctx: Ints, head: Ints, tables: Tables, table: int, use: int, kind: int) -> int:
     if head[2 * kind] < 0:
+        return -1
+    if head[2 * kind + 1] < _LEAST[kind]:
+        fail(ctx, INCOMPLETE)
         return -1
     return intern(buf, ctx, tables, table, use, head[2 * kind], head[2 * kind + 1], kind)
 
@@ -196,7 +201,7 @@ def _chunked(
     lay_grid(ctx, rank, grid)
     out[F_CHUNK_SHAPE] = intern(buf, ctx, tables, T_CHUNK_SHAPE, use, dims, rank * width, width)
     start = ctx[C_CHUNKS]
-    filtered = head[2 * M_FILTERS] >= 0
+    filtered = 1 if head[2 * M_FILTERS] >= 0 else 0
     if ctx[C_STATUS] == 0:
         if old:
             root = address(buf, ctx, pos + 3)
@@ -230,7 +235,7 @@ def _indexed(
     ctx: Ints,
     pos: int,
     flags: int,
-    filtered: bool,
+    filtered: int,
     rank: int,
     nbytes: int,
     chunks: Ints,
@@ -240,9 +245,9 @@ def _indexed(
     kind = u8(buf, ctx, pos)
     grid, array = work.grid, work.array
     array[:] = 0
-    array[RANK], array[FILTERED], array[NBYTES] = rank, 1 if filtered else 0, nbytes
+    array[RANK], array[FILTERED], array[NBYTES] = rank, filtered, nbytes
     if kind == _ONE_CHUNK:
-        _one_chunk(buf, ctx, pos + 1, flags & 2 == 2, nbytes, chunks)
+        _one_chunk(buf, ctx, pos + 1, flags & 2, nbytes, chunks)
     elif kind == _IMPLICIT:
         at = address(buf, ctx, pos + 1)
         if at != UNDEFINED:
@@ -277,7 +282,7 @@ def _unlimited_axis(ctx: Ints, rank: int, grid: Ints) -> int:
 
 
 @compiled
-def _one_chunk(buf: Bytes, ctx: Ints, pos: int, filtered: bool, nbytes: int, chunks: Ints) -> None:
+def _one_chunk(buf: Bytes, ctx: Ints, pos: int, filtered: int, nbytes: int, chunks: Ints) -> None:
     mask = 0
     if filtered:
         nbytes, mask = length(buf, ctx, pos), u32(buf, ctx, pos + ctx[C_LENGTHS])

@@ -1,7 +1,5 @@
 """Fractal heaps (III.G): the direct blocks of a heap, and the objects in them."""
 
-from numba import int64
-
 from cellnet_sd.sources.native.codes import (
     C_LENGTHS,
     C_MORE_BLOCKS,
@@ -16,7 +14,7 @@ from cellnet_sd.sources.native.codes import (
     OUTSIDE,
     UNDEFINED,
 )
-from cellnet_sd.sources.native.compiled import Bytes, Ints, compiled
+from cellnet_sd.sources.native.compiled import Bytes, Ints, compiled, int64
 from cellnet_sd.sources.native.primitives import (
     address,
     ask_room,

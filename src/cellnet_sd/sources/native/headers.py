@@ -47,10 +47,7 @@ def read_header(buf: Bytes, ctx: Ints, at: int, head: Ints, blocks: Ints, links:
     """
     head[:] = -1
     head[H_LINKS] = head[H_ATTRIBUTES] = head[H_SHARED] = 0
-    if u8(buf, ctx, at) == 1:
-        entry = _first_block_v1(buf, ctx, at, blocks)
-    else:
-        entry = _first_block_v2(buf, ctx, at, blocks)
+    entry = _first_block_v1(buf, ctx, at, blocks) if u8(buf, ctx, at) == 1 else _first_block_v2(buf, ctx, at, blocks)
     n_blocks = 1
     done = 0
     while ctx[C_STATUS] == 0 and done < n_blocks:

@@ -13,6 +13,7 @@ _FLOATS: Final = {
 }
 _IMPLIED_NORM = 2
 _HEADER = 8
+_TOO_LARGE = 1 << 31
 
 
 class NativeType(NamedTuple):
@@ -54,6 +55,8 @@ def datatype(message: bytes) -> NativeType | None:
         return _integer(bits, size, body)
     if kind == _FLOAT:
         return _float(bits, size, body)
+    if size >= _TOO_LARGE:
+        return None
     if kind == _STRING and size and bits & 15 <= 2 and bits >> 4 & 15 <= 1:
         return NativeType(np.dtype(f"S{size}"), "text", bits & 15, bits >> 4 & 15 == 1)
     if kind == _OPAQUE and size:
@@ -155,7 +158,7 @@ def fill_value(message: bytes, *, old: bool) -> bytes | None:
     if old:
         return _sized(message, 0)
     version = message[0]
-    if version in (1, 2):
+    if version in (1, 2) and len(message) >= 4:
         return _sized(message, 4) if version == 1 or message[3] else b""
     if version == 3:
         return _sized(message, 2) if message[1] & 32 else b""

@@ -3,8 +3,6 @@
 Each checks its range first, and sets the status and returns 0 instead of reading outside.
 """
 
-from numba import int64, uint32, uint64
-
 from cellnet_sd.sources.native.codes import (
     BUDGET,
     C_BASE,
@@ -19,7 +17,7 @@ from cellnet_sd.sources.native.codes import (
     SIZE,
     UNDEFINED,
 )
-from cellnet_sd.sources.native.compiled import Bytes, Ints, compiled
+from cellnet_sd.sources.native.compiled import Bytes, Ints, compiled, int64, uint32, uint64
 
 _HUGE = 1 << 62
 
@@ -178,10 +176,10 @@ def same_bytes(buf: Bytes, ctx: Ints, first: int, second: int, size: int) -> boo
     """Whether two runs of bytes of the file are equal."""
     if not (within(buf, ctx, first, size) and within(buf, ctx, second, size)):
         return False
-    for i in range(size):
-        if buf[uint64(first + i)] != buf[uint64(second + i)]:
-            return False
-    return True
+    done = 0
+    while done < size and buf[uint64(first + done)] == buf[uint64(second + done)]:
+        done += 1
+    return done == size
 
 
 @compiled
@@ -189,10 +187,10 @@ def matches(buf: Bytes, ctx: Ints, pos: int, size: int, word: Bytes) -> bool:
     """Whether bytes of the file are those of the array `word`."""
     if size != word.size or not within(buf, ctx, pos, size):
         return False
-    for i in range(size):
-        if buf[uint64(pos + i)] != word[i]:
-            return False
-    return True
+    done = 0
+    while done < size and buf[uint64(pos + done)] == word[uint64(done)]:
+        done += 1
+    return done == size
 
 
 # --- checksums -------------------------------------------------------------------------------------------------------

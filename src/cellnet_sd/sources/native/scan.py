@@ -184,13 +184,13 @@ def _parents(parents: Ints, n: int) -> Ints:
 
 
 def _attributes(rows: Ints, translated: list[Codes], n: int) -> Attributes:
-    coded = [
-        translated[table][rows[:, column]]
-        for table, column in (
-            (codes.T_NAME, codes.A_NAME),
-            (codes.T_DTYPE, codes.A_DTYPE),
-            (codes.T_SHAPE, codes.A_SHAPE),
-        )
-    ]
-    rest = [rows[:, column].copy() for column in range(codes.A_ADDRESS, codes.ATTRIBUTE_COLUMNS)]
-    return Attributes(_parents(rows[:, codes.A_PARENT], n), *coded, *rest)
+    return Attributes(
+        _parents(rows[:, codes.A_PARENT], n),
+        translated[codes.T_NAME][rows[:, codes.A_NAME]],
+        translated[codes.T_DTYPE][rows[:, codes.A_DTYPE]],
+        translated[codes.T_SHAPE][rows[:, codes.A_SHAPE]],
+        rows[:, codes.A_ADDRESS].copy(),
+        rows[:, codes.A_SIZE].copy(),
+        rows[:, codes.A_TEXT].copy(),
+        rows[:, codes.A_TEXT_SIZE].copy(),
+    )
