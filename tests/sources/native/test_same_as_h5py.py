@@ -65,3 +65,9 @@ def test_many_chunks(tmp_path: Path, libver: str, filtered: bool, limits: object
             data[...] = np.arange(data.size).reshape(shape)
     _, batch = check_file(path)
     assert not batch.not_native()
+
+
+@pytest.mark.parametrize("name", ["lung_xenium.h5", "her2st_two_slides.h5"])
+def test_real_files(data_dir: Path, name: str) -> None:
+    _, batch = check_file(data_dir / name)
+    assert not batch.not_native()
