@@ -203,3 +203,10 @@ def test_a_path_is_no_object_to_write(full, tmp_path):
 def test_an_unknown_gene_is_an_error_that_names_the_file(full):
     with quiet(), pytest.raises(cn.errors.SelectionError, match=r"plain\.h5 .*NOPE"):
         cn.read_anndata(full, genes=["NOPE"])
+
+
+def test_values_rounded_in_every_batch_are_told_of_once(tmp_path):
+    wide = AnnData(np.full((600, 1), 0.1))
+    with quiet() as caught:
+        cn.write(wide, tmp_path / "wide.h5")
+    assert sum(str(warning.message).count("were rounded") for warning in caught) == 1

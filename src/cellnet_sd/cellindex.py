@@ -20,6 +20,7 @@ from cellnet_sd.slides import Evidence, assign_slides
 from cellnet_sd.sources.facts import Facts, FormColumn, Stated
 
 Rows = NDArray[np.int64]
+_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,13 @@ class CellIndex:
     def captions_of(self, rows: Rows) -> pd.Series:
         """Return the captions of the cells at `rows`, `str`, missing where a cell has none; others are not loaded."""
         return self.load_captions(rows)
+
+    @property
+    def unknown_words(self) -> str:
+        """Objects that are no part of the layout, the commonest first, with their counts; empty if there are none."""
+        names = sorted(self.unknown, key=lambda name: -self.unknown[name])
+        shown = ", ".join(f"{name!r} ({self.unknown[name]:,})" for name in names[:_SHOWN])
+        return f"{shown}{', …' * (len(names) > _SHOWN)}"
 
     def group_paths(self, rows: Sequence[int] | Rows) -> list[str]:
         """Return the path of the group of each cell at `rows`."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cellnet_sd.errors import OutputExistsError
+from cellnet_sd.outputs import check_output
 from cellnet_sd.sources.hdf5_sink import DEFAULT_LIBVER, Compression, Libver
 
 if TYPE_CHECKING:
@@ -102,6 +102,8 @@ def synthetic(
 
     Raises
     ------
+    FileNotFoundError
+        There is no folder to write them in.
     OutputExistsError
         The file, or the truth beside it, exists and `overwrite` is false.
     ValueError
@@ -114,7 +116,8 @@ def synthetic(
 
     path = Path(path)
     truth = path.with_name(f"{path.stem}.truth.csv.gz")
-    _refuse_to_overwrite(path, truth, overwrite=overwrite)
+    for output in (path, truth):
+        check_output(output, overwrite=overwrite)
     panel, made = make_slides(Recipe(n_cells, n_genes, n_slides, n_pairs, seed, mpp, cell_area_um2, noise))
     slides = dict(zip(_slide_names(path, n_slides), made, strict=True))
     cells = cells_table(slides)
@@ -123,13 +126,6 @@ def synthetic(
     cells.to_csv(truth, index=False, compression={"method": "gzip", "mtime": 0})
     pairs = pd.DataFrame(panel.signals, columns=["ligand", "receptor", "sender", "receiver"])
     return SyntheticTissue(path, cells, pairs, panel.markers, {name: slide.image for name, slide in slides.items()})
-
-
-def _refuse_to_overwrite(*outputs: Path, overwrite: bool) -> None:
-    for output in outputs:
-        if output.exists() and not overwrite:
-            msg = f"{output} exists. Pass overwrite=True to replace it."
-            raise OutputExistsError(msg)
 
 
 def _slide_names(path: Path, n_slides: int) -> list[str]:

@@ -16,7 +16,6 @@ from cellnet_sd.components.expression import ExpressionKind
 from cellnet_sd.errors import LayoutError, SelectionError
 from cellnet_sd.findings import Choices, absolute
 from cellnet_sd.indexfile import saved_at
-from cellnet_sd.layout import PATCHES
 from cellnet_sd.matrix import gene_table, read_profiles
 from cellnet_sd.patch_lookup import of_source
 from cellnet_sd.problems import Problems
@@ -112,9 +111,6 @@ class CellNetFile:
 
     def patches(self, level: Level) -> "DataArray":
         """Return the patches of all cells, lazily: see `cellnet_sd.patches`."""
-        if level not in PATCHES:
-            msg = f"level={level!r} is not one of {', '.join(map(repr, PATCHES))}."
-            raise ValueError(msg)
         return of_source(self._source, level, np.arange(len(self)), self.obs.index.tolist())
 
 

@@ -188,10 +188,8 @@ def _oddities(index: CellIndex) -> Iterator[str]:
         yield f"Defects      {_plural(len(rows), 'cell')} cannot be read in full, such as {example!r}"
         yield f"             ({first.component}: {first.reason}). `cellnet-sd validate` lists them."
     if index.unknown:
-        names = sorted(index.unknown, key=lambda name: -index.unknown[name])
-        shown = ", ".join(f"{name!r} ({index.unknown[name]:,})" for name in names[:_SHOWN])
         yield ""
-        yield f"Not read     objects that are no part of the layout: {shown}{', …' if len(names) > _SHOWN else ''}"
+        yield f"Not read     objects that are no part of the layout: {index.unknown_words}"
 
 
 def _plural(n: int, word: str) -> str:

@@ -39,8 +39,8 @@ class Notes:
         self.taken.extend(sentences)
 
     def warn_of(self, *sentences: str) -> None:
-        """Add what the user should be warned of."""
-        self.odd.extend(sentences)
+        """Add what the user should be warned of; what holds of batch after batch is said once."""
+        self.odd.extend(sentence for sentence in dict.fromkeys(sentences) if sentence not in self.odd)
 
     @property
     def all(self) -> list[str]:

@@ -71,20 +71,32 @@ def patches(
     ValueError
         If there is no such level.
     """
-    if level not in PATCHES:
-        msg = f"level={level!r} is not one of {', '.join(map(repr, PATCHES))}."
-        raise ValueError(msg)
+    component = component_of(level)
     if isinstance(obj, str | Path):
         opened = open_source(obj)
         return of_source(opened, level, np.arange(len(opened.index)), opened.index.obs_names().tolist())
     adata, sdata = (obj.tables[table], obj) if hasattr(obj, "tables") else (obj, None)
     found = PatchSource.of(adata, sdata, level, source)
-    return images.patch_array(found, PATCHES[level], np.arange(len(adata)), adata.obs_names.tolist(), found.frame)
+    return images.patch_array(found, component, np.arange(len(adata)), adata.obs_names.tolist(), found.frame)
 
 
 def of_source(source: Source, level: str, rows: NDArray[np.int64], names: Sequence[str]) -> "DataArray":
     """Return the patches of the cells at `rows` of a file; see `patches`."""
-    return images.patch_array(source, PATCHES[level], rows, names, frame_of(source, level))
+    return images.patch_array(source, component_of(level), rows, names, frame_of(source, level))
+
+
+def component_of(level: str) -> Component:
+    """Return the component of an image level.
+
+    Raises
+    ------
+    ValueError
+        If there is no such level.
+    """
+    if level not in PATCHES:
+        msg = f"level={level!r} is not one of {', '.join(map(repr, PATCHES))}."
+        raise ValueError(msg)
+    return PATCHES[level]
 
 
 def frame_of(source: Source, level: str) -> Frame:

@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-_SHOWN = 8
-
-
 @dataclass(frozen=True)
 class Switches:
     """What is asked of each component; see `read`."""
@@ -217,9 +214,7 @@ class TableBuilder:
         self.notes.take(*described(self.index))
         self.notes.warn_of(*self.index.findings.scan_notes, *self.index.findings.notes)
         if self.index.unknown:
-            names = sorted(self.index.unknown, key=lambda name: -self.index.unknown[name])
-            shown = ", ".join(f"{name!r} ({self.index.unknown[name]:,})" for name in names[:_SHOWN])
-            self.notes.warn_of(f"what is no part of the layout was not read: {shown}{', …' * (len(names) > _SHOWN)}")
+            self.notes.warn_of(f"what is no part of the layout was not read: {self.index.unknown_words}")
         adata.uns[keys.PROVENANCE] = {
             "source": json.dumps([str(self.source.path)]),
             "taken": json.dumps(self.notes.all, ensure_ascii=False),

@@ -203,11 +203,12 @@ class _Object:
     def wsi_images(self) -> dict[str, NDArray[Any]]:
         """The WSI image of each slide, (H, W, C): from the object, else from the file its cells came from."""
         found = {}
+        stored = self.has("wsi")
         for slide in dict.fromkeys(self.slides):
             name = keys.wsi_image(slide)
             if self.sdata is not None and name in self.sdata.images:
                 found[slide] = np.moveaxis(np.asarray(self.sdata.images[name].data), 0, -1)
-            elif (there := np.flatnonzero(self.has("wsi") & (self.slides == slide))).size:
+            elif (there := np.flatnonzero(stored & (self.slides == slide))).size:
                 image = self.patches("wsi", there[:1])[0]
                 assert image is not None  # `has` said so
                 found[slide] = image

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from cellnet_sd.cellindex import Rows
 from cellnet_sd.components import ccc, expression
 from cellnet_sd.components.ccc import CCCContext, CCCLinks
-from cellnet_sd.components.ccc.links import NO_RECEIVER
+from cellnet_sd.components.ccc.links import NO_RECEIVER, REACH_LIMIT_UM
 from cellnet_sd.components.text import is_utf8, raw_bytes
 from cellnet_sd.detection import ccc_context, lenient, reach_in_words
 from cellnet_sd.errors import LayoutError
 from cellnet_sd.keys import SPATIAL
-from cellnet_sd.layout import CCC_REACH_UM, Component
+from cellnet_sd.layout import Component
 from cellnet_sd.matrix import batches
 from cellnet_sd.sources.base import Raw, Source, Unreadable
 from cellnet_sd.validation.indexed import SKIP
@@ -28,8 +28,6 @@ _LINK_BYTES: Final = 2**14
 """Bytes of one cell's text, or of its CCC, taken for batches; dense CCC counts in full."""
 _FLOAT_BYTES: Final = 4
 _WIDEST_BYTES: Final = 8
-_FARTHEST_UM: Final = 1.1 * CCC_REACH_UM
-"""Links beyond this are reported: the slack that `ccc.reach` gives."""
 
 
 # --- text ------------------------------------------------------------------------------------------------------------
@@ -135,7 +133,7 @@ class _Reach:
         linked = links.receiver != NO_RECEIVER
         sender, receiver = links.sender[linked], links.receiver[linked]
         across = self.slides[sender] != self.slides[receiver]
-        far = ~across & (self._distance(sender, receiver) > _FARTHEST_UM)
+        far = ~across & (self._distance(sender, receiver) > REACH_LIMIT_UM)
         self.far[sender[far]] = True
         self.across[sender[across]] = True
         self.n_links += len(sender)
@@ -191,7 +189,7 @@ def _report_reach(source: Source, tally: Tally, seen: _Reach) -> None:
     words, well = ("", True) if seen.um is None else reach_in_words(source.index, source.index.findings, seen.odd[0])
     if not well:
         advice = f"{advice} In the rows at hand, {words}."
-    far = f"{seen.n_far:,} of {seen.n_links:,} links reach further than {_FARTHEST_UM:.0f} µm"
+    far = f"{seen.n_far:,} of {seen.n_links:,} links reach further than {REACH_LIMIT_UM:.0f} µm"
     tally.add("warning", Component.CCC, far, np.flatnonzero(seen.far), advice)
     across = f"{seen.n_across:,} of {seen.n_links:,} links lead to another slide"
     tally.add("warning", Component.CCC, across, np.flatnonzero(seen.across), advice)

@@ -19,7 +19,8 @@ NO_RECEIVER: Final = -1
 NO_PAIR: Final = -1
 """Stands for the pair of a signal that is stored without one."""
 
-_SLACK: Final = 1.1
+REACH_LIMIT_UM: Final = 1.1 * CCC_REACH_UM
+"""Links longer than this, in µm, are out of reach: the published radius with some slack."""
 
 
 def _none() -> NDArray[np.int64]:
@@ -235,7 +236,7 @@ def reach(
     positions: NDArray[np.float64],
     slide_of_row: NDArray[np.int32],
     *,
-    limit: float = CCC_REACH_UM * _SLACK,
+    limit: float = REACH_LIMIT_UM,
 ) -> Reach:
     """Return how many links are within `limit`: with another order of rows than the file's, few are.
 
