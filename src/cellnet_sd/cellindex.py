@@ -18,6 +18,7 @@ from cellnet_sd.problems import Problem
 from cellnet_sd.rows import CellOrder, row_order
 from cellnet_sd.slides import Evidence, assign_slides
 from cellnet_sd.sources.facts import Facts, FormColumn, Stated
+from cellnet_sd.sources.locations import Located
 
 Rows = NDArray[np.int64]
 _SHOWN = 8
@@ -57,6 +58,8 @@ class CellIndex:
         What was found out by looking at samples, or chosen by the caller.
     load_captions
         Gives the captions of the cells at some rows when they are asked for, in that order; of all for `None`.
+    load_located
+        Gives where the bytes of a component are when they are asked for; `None` where the index does not say.
     """
 
     path: Path
@@ -74,6 +77,7 @@ class CellIndex:
     gene_names: tuple[str, ...] | None
     findings: Findings
     load_captions: Callable[[Rows | None], pd.Series]
+    load_located: Callable[[Component], Located | None]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -143,30 +147,28 @@ class CellIndex:
 
 def from_facts(path: Path, facts: Facts) -> CellIndex:
     """Return the index of a scanned file, its rows ordered and its slides told apart; samples not yet looked at."""
-    rows, order = row_order(path, facts.names, facts.containers, facts.stated)
-    table = attributes.decode([facts.documents[row] for row in rows])
-    names = pd.Series([facts.names[row] for row in rows], dtype="str")
-    containers = pd.Categorical(facts.containers, categories=list(dict.fromkeys(facts.containers))).take(rows)
-    captions = pd.Series([facts.captions[row] for row in rows], dtype="str")
-    row_of = np.empty(len(rows), dtype=np.int64)
-    row_of[rows] = np.arange(len(rows))
-    defects = [Problem(int(row_of[row]), component, reason) for row, component, reason in facts.defects]
+    if facts.order is None:
+        facts = facts.ordered(*row_order(path, facts.names, facts.containers, facts.stated))
+    assert facts.order is not None
+    table = attributes.decode(facts.documents)
+    captions = facts.captions
     index = CellIndex(
         path=path,
-        names=names,
-        containers=containers,
-        slides=np.zeros(len(rows), np.int32),
+        names=facts.names,
+        containers=facts.containers,
+        slides=np.zeros(len(facts), np.int32),
         obs=table.obs,
         obsm=table.obsm,
         spellings=table.spellings,
-        forms={component: column.take(rows) for component, column in facts.forms.items()},
-        wsi=facts.wsi[rows],
+        forms=facts.forms,
+        wsi=facts.wsi,
         stated=facts.stated,
-        defects=tuple(sorted([*defects, *table.problems])),
+        defects=tuple(sorted([*facts.defects, *table.problems])),
         unknown=dict(facts.unknown),
         gene_names=facts.gene_names,
-        findings=Findings(order=order, scan_notes=tuple(_notes(facts))),
+        findings=Findings(order=facts.order, scan=facts.scan, scan_notes=tuple(_notes(facts))),
         load_captions=lambda asked: captions if asked is None else captions.iloc[asked].reset_index(drop=True),
+        load_located=lambda component: facts.located.get(component),
     )
     return with_slides(index)
 
@@ -194,7 +196,14 @@ def with_slides(index: CellIndex, slide_key: str | None = None) -> CellIndex:
     )
     old = index.findings
     notes = (f"slides were told apart by {slides.words}",) if slides.split else ()
-    findings = Findings(order=old.order, scan_notes=old.scan_notes, slides_by=slides.words, slides=found, notes=notes)
+    findings = Findings(
+        order=old.order,
+        scan=old.scan,
+        scan_notes=old.scan_notes,
+        slides_by=slides.words,
+        slides=found,
+        notes=notes,
+    )
     return replace(index, slides=slides.codes, findings=findings)
 
 
@@ -206,12 +215,10 @@ def reordered(index: CellIndex, order: CellOrder) -> CellIndex:
     LayoutError
         If the file lacks that order.
     """
-    names = index.names.tolist()
-    containers = [str(container) for container in index.containers]
-    rows, order = row_order(index.path, names, containers, index.stated, order)
+    rows, order = row_order(index.path, index.names, index.containers, index.stated, order)
     row_of = np.empty(len(rows), dtype=np.int64)
     row_of[rows] = np.arange(len(rows))
-    load = index.load_captions
+    load, located = index.load_captions, index.load_located
     return replace(
         index,
         names=index.names.iloc[rows].reset_index(drop=True),
@@ -225,4 +232,5 @@ def reordered(index: CellIndex, order: CellOrder) -> CellIndex:
         defects=tuple(sorted(Problem(int(row_of[p.row]), p.component, p.reason) for p in index.defects)),
         findings=msgspec.structs.replace(index.findings, order=order),
         load_captions=lambda asked: load(rows if asked is None else rows[asked]),
+        load_located=lambda component: None if (found := located(component)) is None else found.take(rows),
     )

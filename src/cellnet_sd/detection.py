@@ -338,9 +338,8 @@ def reach_in_words(index: CellIndex, findings: Findings, links: CCCLinks) -> tup
 
 def _in_order(index: CellIndex, links: CCCLinks, um: NDArray[np.float64], order: CellOrder) -> float:
     """Return the share of links within reach if CCC counted the rows in another order."""
-    containers = [str(container) for container in index.containers]
     try:
-        rows, _ = row_order(index.path, index.names.tolist(), containers, index.stated, order)
+        rows, _ = row_order(index.path, index.names, index.containers, index.stated, order)
     except LayoutError:
         return 0.0
     receiver = np.where(links.receiver >= 0, rows[links.receiver], links.receiver)

@@ -12,6 +12,7 @@ from cellnet_sd.components.expression import ExpressionKind
 from cellnet_sd.components.images.decode import Frame
 from cellnet_sd.layout import Component
 from cellnet_sd.rows import CellOrder
+from cellnet_sd.sources.facts import ScanFinding
 
 
 class Choices(msgspec.Struct, frozen=True):
@@ -63,6 +64,7 @@ class Findings(msgspec.Struct, frozen=True):
     """What a file was taken to be."""
 
     order: CellOrder
+    scan: ScanFinding = ScanFinding()
     slides_by: str = ""
     slides: tuple[SlideFinding, ...] = ()
     n_genes: int = 0

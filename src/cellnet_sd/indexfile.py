@@ -10,6 +10,7 @@ import hashlib
 import os
 import uuid
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,13 @@ from cellnet_sd.findings import Findings
 from cellnet_sd.layout import Component
 from cellnet_sd.problems import Problem
 from cellnet_sd.settings import settings
+from cellnet_sd.sources.columns import PREFIX, LocatedWords, arrow_columns, is_of, located_from, words_of
 from cellnet_sd.sources.facts import FormColumn, Stated, StoredForm
+from cellnet_sd.sources.locations import Located
 
-VERSION = 1
+VERSION = 2
 SUFFIX = ".cnindex"
-_METADATA, _DIGEST = b"cellnet_sd", b"cellnet_sd_digest"
+_METADATA, _DIGEST, _LOCATED = b"cellnet_sd", b"cellnet_sd_digest", b"cellnet_sd_at:"
 _NAME, _CONTAINER, _SLIDE, _WSI, _CAPTION = "name", "container", "slide", "wsi", "caption"
 _OBS, _OBSM, _FORM = "obs:", "obsm:", "form:"
 _SAMPLED = 64 * 2**10
@@ -126,12 +129,25 @@ def _write(index: CellIndex, identity: Identity, target: Path) -> None:
     import pyarrow.parquet as pq
 
     table = pa.Table.from_pandas(_columns(index), preserve_index=False)
-    metadata = msgspec.json.encode(_metadata(index, identity))
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), _METADATA: metadata})
+    metadata = {**(table.schema.metadata or {}), _METADATA: msgspec.json.encode(_metadata(index, identity))}
+    for component in Component:
+        if (located := index.load_located(component)) is not None:
+            for name, column in arrow_columns(component, located).items():
+                table = table.append_column(name, column)
+            metadata[_LOCATED + component.encode()] = msgspec.json.encode(words_of(located))
+    table = table.replace_schema_metadata(metadata)
     table = table.replace_schema_metadata({**table.schema.metadata, _DIGEST: _digest(table.schema)})
     partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
     try:
-        pq.write_table(table, partial, _group_rows(table), compression="zstd", write_page_checksum=True)
+        pq.write_table(
+            table,
+            partial,
+            _group_rows(table),
+            compression="zstd",
+            write_page_checksum=True,
+            use_dictionary=[field.name for field in table.schema if pa.types.is_dictionary(field.type)],
+            column_encoding={f.name: "DELTA_BINARY_PACKED" for f in table.schema if f.name.startswith(PREFIX)},
+        )
         partial.replace(target)
     finally:
         with contextlib.suppress(FileNotFoundError):
@@ -186,7 +202,7 @@ def _metadata(index: CellIndex, identity: Identity) -> _Metadata:
 
 
 def _load(path: Path, candidate: Path, identity: Identity) -> CellIndex | None:
-    found = _read(candidate, identity, lambda name: name != _CAPTION)
+    found = _read(candidate, identity, lambda name: name != _CAPTION and not name.startswith(PREFIX))
     return None if found is None else _assemble(path, candidate, *found)
 
 
@@ -237,9 +253,12 @@ def _assemble(path: Path, candidate: Path, frame: pd.DataFrame, metadata: _Metad
     def captions(rows: Rows | None) -> pd.Series:
         found = _read(candidate, metadata.identity, lambda name: name == _CAPTION, rows)
         if found is None:
-            msg = f"{candidate}, the index of {path}, is gone, damaged or of another state of it. Open the file again."
-            raise SourceMovedError(msg)
+            raise SourceMovedError(_gone(path, candidate))
         return found[0][_CAPTION].rename(None)
+
+    @cache
+    def located(component: Component) -> Located | None:
+        return _located(path, candidate, metadata.identity, component)
 
     obs = {name.removeprefix(_OBS): _labels(frame[name]) for name in map(str, frame) if name.startswith(_OBS)}
     return CellIndex(
@@ -258,7 +277,30 @@ def _assemble(path: Path, candidate: Path, frame: pd.DataFrame, metadata: _Metad
         gene_names=metadata.gene_names,
         findings=metadata.findings,
         load_captions=captions,
+        load_located=located,
     )
+
+
+def _located(path: Path, candidate: Path, identity: Identity, component: Component) -> Located | None:
+    """Return where a component is; `None` if the index does not say."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if _read(candidate, identity, lambda name: name == _SLIDE) is None:
+        raise SourceMovedError(_gone(path, candidate))
+    try:
+        schema = pq.read_schema(candidate)
+        if (words := schema.metadata.get(_LOCATED + component.encode())) is None:
+            return None
+        columns = list(filter(is_of(component), schema.names))
+        table = pq.read_table(candidate, columns=columns, page_checksum_verification=True)
+        return located_from(component, table, msgspec.json.decode(words, type=LocatedWords))
+    except (pa.ArrowException, OSError, KeyError, ValueError, msgspec.MsgspecError) as error:
+        raise SourceMovedError(_gone(path, candidate)) from error
+
+
+def _gone(path: Path, candidate: Path) -> str:
+    return f"{candidate}, the index of {path}, is gone, damaged or of another state of it. Open the file again."
 
 
 def _labels(column: pd.Series) -> pd.Series:

@@ -81,7 +81,7 @@ def read_matrix(
     _check_memory(source, len(rows), n_columns / max(1, n_genes))
     parts, n_inexact = [], 0
     for batch in batches(rows, n_genes * _FLOAT_BYTES, "Reading expression"):
-        profiles = expression.decode(source.fetch(Component.EXPRESSION, batch), batch, n_genes, problems)
+        profiles = expression.read(source, batch, n_genes, problems)
         _check_kind(source, profiles.matrix, batch)
         n_inexact += profiles.n_inexact
         parts.append(profiles.matrix if columns is None else profiles.matrix[:, columns])
@@ -167,9 +167,9 @@ def read_profiles(source: Source, rows: Sequence[int] | Rows) -> "csr_matrix":
     problems = Problems(
         str(source.path), lambda row: str(names.iloc[row]), advice="Leave it out with where= or cells=."
     )
-    raws = source.fetch(Component.EXPRESSION, rows)
-    profiles = expression.decode(raws, rows, source.index.findings.n_genes, problems)
-    _check_kind(source, profiles.matrix, np.asarray(rows))
+    rows = np.asarray(rows, dtype=np.int64)
+    profiles = expression.read(source, rows, source.index.findings.n_genes, problems)
+    _check_kind(source, profiles.matrix, rows)
     if profiles.n_inexact:
         msg = f"{source.path}: {profiles.n_inexact:,} {_ROUNDED}"
         warnings.warn(msg, CellNetWarning, stacklevel=3)

@@ -6,6 +6,10 @@ names that differ only in case (`spatialdata._core.validation`). AnnData reads a
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 _RESERVED = frozenset({"", ".", "..", "_index"})
 
@@ -45,3 +49,23 @@ def natural_key(name: str) -> tuple[tuple[str, int, str, str], ...]:
     parts = _DIGITS.split(name)
     pairs = zip(parts[::2], [*parts[1::2], ""], strict=True)
     return tuple((text, len(digits.lstrip("0")), digits.lstrip("0"), digits) for text, digits in pairs)
+
+
+def natural_order(names: Any) -> NDArray[np.int64]:
+    """Return the order of names, an Arrow array of strings, by `natural_key`.
+
+    Names of a text and a number (`Cell_1`, `aahfknkh-1`) are sorted by Arrow and NumPy, others one by one.
+    """
+    import pyarrow.compute as pc
+
+    parts = pc.extract_regex(names, "^(?P<text>[^0-9]*)(?P<digits>[0-9]{1,18})$")
+    if parts.null_count:
+        texts = names.to_pylist()
+        return np.array(sorted(range(len(texts)), key=lambda at: natural_key(texts[at])), dtype=np.int64)
+    text, digits = parts.flatten()
+    encoded = text.dictionary_encode()
+    rank = np.argsort(np.argsort(np.array(encoded.dictionary.to_pylist(), dtype=object)))
+    number = digits.cast("int64").to_numpy()
+    length = pc.utf8_length(digits).to_numpy()
+    ties = np.where(number == 0, length, -length)  # "001" < "01" < "1", but "0" < "00"
+    return np.lexsort((ties, number, rank[encoded.indices.to_numpy()])).astype(np.int64)

@@ -18,7 +18,7 @@ from cellnet_sd.indexfile import Identity
 from cellnet_sd.layout import PATCHES, Component
 from cellnet_sd.notes import provenance
 from cellnet_sd.rows import CellOrder
-from cellnet_sd.sources.base import Raw, Source, Unreadable
+from cellnet_sd.sources.base import Packed, Raw, Source, Unreadable
 from cellnet_sd.sources.opening import open_source
 
 if TYPE_CHECKING:
@@ -200,6 +200,27 @@ class PatchSource:
             for position, raw in zip(here, place.fetch(component, self.row[rows[here]]), strict=True):
                 out[position] = raw
         return out
+
+
+    def fetch_arrays(
+        self, component: Component, rows: Sequence[int] | NDArray[np.int64], shape: tuple[int, ...], out: NDArray[np.uint8]
+    ) -> NDArray[np.bool_]:
+        """Fill `out` with the plainly stored patches of some cells; see `FetchesPlain`."""
+        rows = np.asarray(rows, dtype=np.int64)
+        done = np.zeros(len(rows), bool)
+        for at, place in enumerate(self.places):
+            here = np.flatnonzero((self.place[rows] == at) & (self.row[rows] >= 0))
+            if isinstance(place, _Element) or not len(here):
+                continue
+            found = np.empty((len(here), *out.shape[1:]), np.uint8)
+            done[here] = place.fetch_arrays(component, self.row[rows[here]], shape, found)
+            out[here] = found
+        return done
+
+    def fetch_packed(self, component: Component, rows: Sequence[int] | NDArray[np.int64], length: int) -> Packed:
+        """Return nothing: patches are no vectors."""
+        del component, length
+        return Packed(np.full(len(rows), -1), np.empty(0, np.int32), np.empty(0, np.float32), 0)
 
 
 @dataclass(frozen=True)

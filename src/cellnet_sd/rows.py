@@ -1,10 +1,11 @@
 """The order of the rows: what every index into a file counts by."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from cellnet_sd.errors import LayoutError
@@ -25,8 +26,8 @@ WORDS: Mapping[str, str] = {
 
 def row_order(
     path: Path,
-    names: Sequence[str],
-    containers: Sequence[str],
+    names: Sequence[str] | pd.Series,
+    containers: Sequence[str] | pd.Categorical,
     stated: Mapping[str, Stated],
     override: CellOrder | None = None,
 ) -> tuple[NDArray[np.int64], CellOrder]:
@@ -51,7 +52,9 @@ def row_order(
     if override is not None and override not in get_args(CellOrder):
         msg = f"cell_order={override!r} is not one of {', '.join(map(repr, get_args(CellOrder)))}."
         raise LayoutError(msg)
-    tracked = all(stated[container].tracked for container in set(containers))
+    containers = pd.Categorical(containers, categories=pd.unique(np.asarray(containers, dtype=object)))
+    is_tracked = [stated[container].tracked for container in containers.categories]
+    tracked = all(is_tracked)
     stored = None if tracked and override is None else _stored_rows(names, containers, stated)
     order = override or ("creation" if tracked else "natural" if stored is None else "stored")
     if (order == "creation" and not tracked) or (order == "stored" and stored is None):
@@ -61,33 +64,34 @@ def row_order(
         return np.arange(len(names), dtype=np.int64), order
     if order == "stored" and stored is not None:
         return stored, order
-    if override is None and not any(stated[container].tracked for container in set(containers)):
-        return np.concatenate([*_rows_of(containers).values(), np.empty(0, np.int64)]), order  # the walk sorted them
-    return _by_name(names, containers, plain=order == "name"), order
+    if override is None and not any(is_tracked):  # the walk sorted them
+        return np.argsort(containers.codes, kind="stable").astype(np.int64), order
+    return _by_name(list(names), containers.codes.tolist(), plain=order == "name"), order
 
 
-def _by_name(names: Sequence[str], containers: Sequence[str], *, plain: bool) -> NDArray[np.int64]:
+def _by_name(names: Sequence[str], met: Sequence[int], *, plain: bool) -> NDArray[np.int64]:
     """Return the rows sorted by name within each container, containers as they were met."""
-    met = {container: at for at, container in enumerate(dict.fromkeys(containers))}
     rows = range(len(names))
     if plain:
-        return np.array(sorted(rows, key=lambda row: (met[containers[row]], names[row])), dtype=np.int64)
-    return np.array(sorted(rows, key=lambda row: (met[containers[row]], natural_key(names[row]))), dtype=np.int64)
+        return np.array(sorted(rows, key=lambda row: (met[row], names[row])), dtype=np.int64)
+    return np.array(sorted(rows, key=lambda row: (met[row], natural_key(names[row]))), dtype=np.int64)
 
 
 def _stored_rows(
-    names: Sequence[str], containers: Sequence[str], stated: Mapping[str, Stated]
+    names: Sequence[str] | pd.Series, containers: pd.Categorical, stated: Mapping[str, Stated]
 ) -> NDArray[np.int64] | None:
     """Return the rows in the order of a list at the root, or of one list in each container."""
     if at_root := _lists(stated.get("", Stated(tracked=False))):
-        paths = [f"{container}/{name}".lstrip("/") for container, name in zip(containers, names, strict=True)]
+        bare = list(names)
+        paths = [f"{container}/{name}".lstrip("/") for container, name in zip(containers, bare, strict=True)]
         for listed in at_root:
-            for labels in (paths, names):
+            for labels in (paths, bare):
                 if (rows := _permutation(listed, labels)) is not None:
                     return rows
-    if not all(_lists(stated[container]) for container in set(containers)):
+    if not all(_lists(stated[container]) for container in containers.categories):
         return None
-    parts = [_within(rows, names, stated[container]) for container, rows in _rows_of(containers).items()]
+    names = list(names)
+    parts = [_within(rows, names, stated[container]) for container, rows in _rows_of(containers)]
     found = [part for part in parts if part is not None]
     return np.concatenate(found) if found and len(found) == len(parts) else None
 
@@ -99,12 +103,11 @@ def _within(rows: NDArray[np.int64], names: Sequence[str], stated: Stated) -> ND
     return None
 
 
-def _rows_of(containers: Sequence[str]) -> dict[str, NDArray[np.int64]]:
-    """Return the rows of each container, containers as they were met."""
-    rows: dict[str, list[int]] = {}
-    for row, container in enumerate(containers):
-        rows.setdefault(container, []).append(row)
-    return {container: np.array(held, dtype=np.int64) for container, held in rows.items()}
+def _rows_of(containers: pd.Categorical) -> Iterator[tuple[str, NDArray[np.int64]]]:
+    """Yield each container with its rows, containers as they were met."""
+    rows = np.argsort(containers.codes, kind="stable").astype(np.int64)
+    ends = np.cumsum(np.bincount(containers.codes, minlength=len(containers.categories)))
+    yield from zip(containers.categories, np.split(rows, ends[:-1]), strict=False)
 
 
 def _lists(stated: Stated) -> list[list[str]]:

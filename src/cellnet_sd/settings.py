@@ -1,4 +1,4 @@
-"""What holds for every call of a session: four settings, each with an environment variable.
+"""What holds for every call of a session: six settings, each with an environment variable.
 
 The package imports this module eagerly, so that `cellnet_sd.settings` is the object and never the module.
 """
@@ -50,11 +50,35 @@ def _bytes(value: object) -> int:
     return taken
 
 
+def _engine(value: object) -> str:
+    """Return `value` as the name of an engine."""
+    if value not in ("auto", "native", "h5py"):
+        msg = "'auto', 'native' or 'h5py'"
+        raise TypeError(msg)
+    return str(value)
+
+
+def _threads(value: object) -> int:
+    """Return `value` as a positive number of threads; digits count, for the environment."""
+    try:
+        return _bytes(value)
+    except TypeError:
+        msg = "a positive whole number of threads"
+        raise TypeError(msg) from None
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 _TAKE: Final[Mapping[str, Callable[[object], object]]] = {
     "index": _flag,
     "cache_dir": _folder,
     "progress": _flag,
     "batch_bytes": _bytes,
+    "engine": _engine,
+    "n_threads": _threads,
 }
 
 
@@ -85,12 +109,20 @@ class Settings:
     batch_bytes: int
     """How many bytes of expression or patches to decode at a time, on the way to the result. Default: 64 MiB."""
 
+    engine: str
+    """What reads a file: `"native"`, `"h5py"`, or `"auto"`, which is native and h5py where that cannot. Default: auto."""
+
+    n_threads: int
+    """How many threads read and decode. Default: the cores this process may use."""
+
     def __init__(self) -> None:
         defaults = {
             "index": True,
             "cache_dir": user_cache_path("cellnet_sd", appauthor=False),
             "progress": True,
             "batch_bytes": 64 * 2**20,
+            "engine": "auto",
+            "n_threads": _cores(),
         }
         for name, default in defaults.items():
             setattr(self, name, os.environ.get(_PREFIX + name.upper(), default))

@@ -219,16 +219,17 @@ class Length(msgspec.Struct, tag="length", frozen=True):
 Codec = Label | Number | Json | Text | Position | Length
 
 
-def fit_extra(values: Values) -> Codec:
+def fit_extra(values: Values, n_cells: int | None = None) -> Codec:
     """Return the codec of an attribute that is not among the published nine, inferred from its values.
 
-    Text that repeats becomes a label, as AnnData would make it on writing.
+    Text that repeats becomes a label, as AnnData would make it on writing. Where `values` holds each value once,
+    `n_cells` says how many there are.
     """
     number = Number.fit(values)
     if number is not None:
         return number
     if values and all(isinstance(value, str) for value in values):
-        return Label() if len(set(values)) < len(values) else Text()
+        return Label() if len(set(values)) < (n_cells or len(values)) else Text()
     return Json()
 
 

@@ -8,7 +8,7 @@ exception, cell by cell, so that writing back loses nothing.
 import heapq
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
@@ -28,25 +28,14 @@ from cellnet_sd.components.attribute_codecs import (
     Number,
     Position,
     Text,
-    fit_extra,
     to_json,
 )
-from cellnet_sd.layout import (
-    ATTRIBUTES,
-    CELL_DIAMETER,
-    LABELS,
-    POSITION_IN_TISSUE,
-    POSITION_IN_WSI,
-    Component,
-)
+from cellnet_sd.components.attribute_columns import OBSM, StoredAttribute, reads_as_missing
+from cellnet_sd.components.documents import Document, Documents
+from cellnet_sd.layout import ATTRIBUTES, CELL_DIAMETER
 from cellnet_sd.naming import legal_names
 from cellnet_sd.problems import Problem
 
-OBSM: Mapping[str, str] = {POSITION_IN_WSI: keys.SPATIAL, POSITION_IN_TISSUE: keys.SPATIAL_TISSUE}
-"""The attributes that are positions, and the `obsm` key each goes to."""
-
-Document = Mapping[str, Any]
-_MISSING = object()
 
 
 class Attribute(msgspec.Struct, frozen=True):
@@ -130,34 +119,32 @@ def _parse_leniently(text: str) -> Any:
 # --- documents → columns ---------------------------------------------------------------------------------------------
 
 
-def decode(documents: Sequence[Document | None]) -> AttributeTable:
+def decode(documents: Documents | Sequence[Document | None]) -> AttributeTable:
     """Return the documents of many cells as columns; `None` is a cell without attributes."""
-    names = key_order(documents)
+    if not isinstance(documents, Documents):
+        documents = Documents.of(documents)
+    names = key_order(documents.orders)
     problems: list[Problem] = []
     obs: dict[str, pd.Series] = {}
     obsm: dict[str, NDArray[np.float64]] = {}
     attributes, exceptions = [], {}
     for name, column in zip(names, _columns(names), strict=True):
-        stored = _Stored.gather(documents, name, problems)
-        codec = stored.fit()
-        attribute = Attribute(name, column, codec, absent=stored.mostly_absent)
-        attributes.append(attribute)
-        if isinstance(codec, Position):
+        stored = StoredAttribute.of(name, documents.columns[name], problems)
+        attributes.append(Attribute(name, column, stored.codec, absent=stored.is_mostly_absent))
+        if name in OBSM:
             obsm[column] = stored.positions()
-        elif isinstance(codec, Length):
-            obs[column] = pd.Series(stored.lengths())
         else:
-            obs[column] = codec.column(stored.values, stored.present)
-        if odd := stored.exceptions(attribute):
+            obs[column] = stored.column()
+        if odd := stored.exceptions():
             exceptions[name] = odd
-    frame = pd.DataFrame(obs, index=pd.RangeIndex(len(documents)))
+    frame = pd.DataFrame(obs, index=pd.RangeIndex(documents.n))
     return AttributeTable(frame, obsm, Spellings(tuple(attributes), exceptions), problems)
 
 
-def key_order(documents: Iterable[Document | None]) -> list[str]:
-    """Return all keys of `documents` in an order that agrees with each of them, if there is one.
+def key_order(documents: Iterable[Collection[str] | None]) -> list[str]:
+    """Return all keys of `documents`, or of their orders of keys, in an order that agrees with each, if there is one.
 
-    Where documents leave it open, published attributes come first, in the published order, then others as first met.
+    Where they leave it open, published attributes come first, in the published order, then others as first met.
     """
     orders = dict.fromkeys(tuple(document) for document in documents if document)
     met = list(dict.fromkeys(key for order in orders for key in order))
@@ -190,93 +177,6 @@ def _columns(names: Sequence[str]) -> list[str]:
     extras = [name for name in names if name not in published]
     legal = legal_names(extras, taken=[*keys.OWN_OBS, *published.values()])
     return [{**published, **dict(zip(extras, legal, strict=True))}[name] for name in names]
-
-
-@dataclass(frozen=True)
-class _Stored:
-    """The values of one attribute: those that are there, which rows they are of, and which rows lack the key."""
-
-    name: str
-    values: list[Any]
-    present: NDArray[np.bool_]
-    absent: NDArray[np.bool_]
-
-    @classmethod
-    def gather(cls, documents: Sequence[Document | None], name: str, problems: list[Problem]) -> "_Stored":
-        stored = [_MISSING if document is None else document.get(name, _MISSING) for document in documents]
-        absent = np.array([value is _MISSING for value in stored], dtype=bool)
-        parse = _PARSERS.get(name)
-        if parse is not None:
-            stored = [_checked(value, parse, row, name, problems) for row, value in enumerate(stored)]
-        present = np.array([value is not _MISSING and value is not None for value in stored], dtype=bool)
-        return cls(name, [stored[row] for row in np.flatnonzero(present)], present, absent)
-
-    @property
-    def mostly_absent(self) -> bool:
-        missing = ~self.present
-        return bool(self.absent.sum() * 2 > missing.sum())
-
-    def fit(self) -> Codec:
-        if self.name in OBSM:
-            return Position.fit(self.values)
-        if self.name == CELL_DIAMETER:
-            return Length.fit(self.values)
-        return Label.fit(self.values) if self.name in LABELS else fit_extra(self.values)
-
-    def positions(self) -> NDArray[np.float64]:
-        pairs = np.full((len(self.present), 2), math.nan)
-        pairs[self.present] = np.array([Position.parse(value) for value in self.values]).reshape(-1, 2)
-        return pairs
-
-    def lengths(self) -> NDArray[np.float64]:
-        lengths = np.full(len(self.present), math.nan)
-        lengths[self.present] = [Length.parse(value) for value in self.values]
-        return lengths
-
-    def respelled(self, codec: Codec) -> list[Any]:
-        if isinstance(codec, Position):
-            return codec.values(self.positions()[self.present])
-        if isinstance(codec, Length):
-            return codec.values(self.lengths()[self.present])
-        return codec.values(codec.column(self.values, self.present)[self.present])
-
-    def exceptions(self, attribute: Attribute) -> dict[str, str | None]:
-        odd = {str(row): None if self.absent[row] else "null" for row in self._oddly_missing(attribute)}
-        rows = np.flatnonzero(self.present)
-        again = self.respelled(attribute.codec)
-        odd |= {
-            str(row): to_json(value)
-            for row, value, spelled in zip(rows, self.values, again, strict=True)
-            if not _identical(value, spelled) or _reads_as_missing(attribute.codec, value)
-        }
-        return odd
-
-    def _oddly_missing(self, attribute: Attribute) -> NDArray[np.int64]:
-        return np.flatnonzero(~self.present & (self.absent != attribute.absent))
-
-
-_PARSERS = {CELL_DIAMETER: Length.parse, **dict.fromkeys(OBSM, Position.parse)}
-
-
-def _checked(value: Any, parse: Any, row: int, name: str, problems: list[Problem]) -> Any:
-    """Return `value`, or `None` and a problem if it cannot be parsed."""
-    if value is _MISSING or value is None:
-        return value
-    try:
-        parse(value)
-    except (ValueError, OverflowError) as error:
-        problems.append(Problem(row, Component.ATTRIBUTES, f"{name}: {error}"))
-        return None
-    return value
-
-
-def _identical(a: Any, b: Any) -> bool:
-    """Whether two JSON values are the same in type too: 1, 1.0 and true are three values."""
-    if type(a) is not type(b):
-        return False
-    if isinstance(a, float | list | dict):
-        return to_json(a) == to_json(b)
-    return bool(a == b)
 
 
 # --- columns → documents ---------------------------------------------------------------------------------------------
@@ -371,15 +271,8 @@ def _restore(
                 document[name] = stored
         elif text is None:
             document.pop(name, None)
-        elif stored is None or _reads_as_missing(codec, stored):
+        elif stored is None or reads_as_missing(codec, stored):
             document[name] = stored
-
-
-def _reads_as_missing(codec: Codec, stored: Any) -> bool:
-    """Whether a stored value becomes NaN in its column, as a missing one does."""
-    if isinstance(codec, Position):
-        return all(map(math.isnan, Position.parse(stored)))
-    return isinstance(codec, Length | Number) and isinstance(stored, float) and math.isnan(stored)
 
 
 def _means_the_same(codec: Codec, stored: Any, spelled: Any) -> bool:

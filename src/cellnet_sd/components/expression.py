@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cellnet_sd.components.sparse import MalformedValueError, coordinates_from_raw, vector_from_raw
 from cellnet_sd.layout import Component
 from cellnet_sd.problems import Problem, Problems
-from cellnet_sd.sources.base import Raw, Unreadable
+from cellnet_sd.sources.base import FetchesPlain, Packed, Raw, Unreadable
 from cellnet_sd.sources.facts import FormColumn, StoredForm
 
 if TYPE_CHECKING:
@@ -81,6 +81,39 @@ def misfits(column: FormColumn, rows: NDArray[np.int64], n_genes: int) -> Iterat
         yield Problem(int(rows[at]), Component.EXPRESSION, reason)
 
 
+def read(source: FetchesPlain, rows: NDArray[np.int64], n_genes: int, problems: Problems) -> Profiles:
+    """Return the profiles of a batch of cells of a source; see `decode`.
+
+    Plainly stored ones are decoded by the source, many at once, and no dense matrix of the batch exists.
+    """
+    packed = source.fetch_packed(Component.EXPRESSION, rows, n_genes)
+    rest = np.flatnonzero(packed.counts < 0)
+    if not len(rest):
+        return Profiles(_csr(packed.counts, packed.indices, packed.values, n_genes), packed.n_inexact)
+    others = decode(source.fetch(Component.EXPRESSION, rows[rest]), rows[rest], n_genes, problems)
+    return Profiles(_interleaved(packed, others.matrix, rest, n_genes), packed.n_inexact + others.n_inexact)
+
+
+def _csr(counts: NDArray[np.int64], indices: NDArray[Any], values: NDArray[np.float32], n_genes: int) -> "csr_matrix":
+    """Return rows of so many values each as a matrix, indexed by int64 only where int32 cannot count its values."""
+    from scipy.sparse import csr_matrix
+
+    indptr = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+    dtype = np.int32 if indptr[-1] < np.iinfo(np.int32).max else np.int64
+    parts = (values, indices.astype(dtype, copy=False), indptr.astype(dtype))
+    return csr_matrix(parts, shape=(len(counts), n_genes), copy=False)
+
+
+def _interleaved(packed: Packed, others: "csr_matrix", rest: NDArray[np.intp], n_genes: int) -> "csr_matrix":
+    """Return the packed rows and the others, each in its place."""
+    from scipy.sparse import vstack
+
+    done = np.flatnonzero(packed.counts >= 0)
+    first = _csr(packed.counts[done], packed.indices, packed.values, n_genes)
+    order = np.argsort(np.concatenate([done, rest]), kind="stable")
+    return vstack([first, others], format="csr")[order]
+
+
 def decode(
     raws: Sequence[Stored], rows: Sequence[int] | NDArray[np.int64], n_genes: int, problems: Problems
 ) -> Profiles:
@@ -97,8 +130,6 @@ def decode(
     problems
         Where cells without a profile, or with a malformed one, are reported.
     """
-    from scipy.sparse import csr_matrix
-
     indices, values, n_inexact = [], [], 0
     for row, raw in zip(rows, raws, strict=True):
         index, value = _profile(raw, int(row), n_genes, problems)
@@ -109,12 +140,10 @@ def decode(
         n_inexact += int(np.count_nonzero(exact != value))
         indices.append(index)
         values.append(exact)
-    indptr = np.concatenate([[0], np.cumsum([len(index) for index in indices], dtype=np.int64)])
-    small = indptr[-1] < np.iinfo(np.int32).max
-    columns = np.concatenate([*indices, np.empty(0, np.int64)]).astype(np.int32 if small else np.int64)
+    counts = np.array([len(index) for index in indices], dtype=np.int64)
+    columns = np.concatenate([*indices, np.empty(0, np.int64)])
     data = np.concatenate([*values, np.empty(0, np.float32)])
-    matrix = csr_matrix((data, columns, indptr.astype(columns.dtype)), shape=(len(raws), n_genes))
-    return Profiles(matrix, n_inexact)
+    return Profiles(_csr(counts, columns, data, n_genes), n_inexact)
 
 
 def _profile(raw: Stored, row: int, n_genes: int, problems: Problems) -> tuple[NDArray[np.int64], NDArray[Any]]:

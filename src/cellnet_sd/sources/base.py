@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cellnet_sd.cellindex import CellIndex
     from cellnet_sd.findings import Choices
     from cellnet_sd.indexfile import Identity
+    from cellnet_sd.sources.access import Access
     from cellnet_sd.sources.genelist import Genes
 
 Rows = Sequence[int] | NDArray[np.int64]
@@ -47,6 +48,18 @@ class Raw:
         return self.value is None
 
 
+class Packed(NamedTuple):
+    """Vectors of numbers without their zeros, one after the other."""
+
+    counts: NDArray[np.int64]
+    """How many values each has that are not zero; -1 for those that are not packed, and to be fetched one by one."""
+    indices: NDArray[np.int32]
+    """Ascending within a vector."""
+    values: NDArray[np.float32]
+    n_inexact: int
+    """How many values float32 cannot hold exactly."""
+
+
 class Unreadable(str):
     """Why one stored value could not be read; stands in its place in a batch."""
 
@@ -69,7 +82,25 @@ class Fetches(Protocol):
         ...
 
 
-class Source(Fetches, Protocol):
+@runtime_checkable
+class FetchesPlain(Fetches, Protocol):
+    """A source that can decode plainly stored arrays of many cells at once."""
+
+    def fetch_arrays(
+        self, component: Component, rows: Rows, shape: tuple[int, ...], out: NDArray[np.uint8]
+    ) -> NDArray[np.bool_]:
+        """Fill `out[i]` for each of `rows` that stores a uint8 array of `shape`; return which those are, (n,).
+
+        The others, absent and malformed ones among them, are to be fetched.
+        """
+        ...
+
+    def fetch_packed(self, component: Component, rows: Rows, length: int) -> Packed:
+        """Return those of `rows` that store a vector of `length` finite numbers; the others are to be fetched."""
+        ...
+
+
+class Source(FetchesPlain, Protocol):
     """Where cells come from: all that the verbs know of a file.
 
     A source is picklable: it carries its path and what the caller said of it, never an open handle.
@@ -83,6 +114,11 @@ class Source(Fetches, Protocol):
     @property
     def choices(self) -> "Choices":
         """What the caller said of the file."""
+        ...
+
+    @property
+    def access(self) -> "Access":
+        """How the file is read."""
         ...
 
     @property

@@ -1,15 +1,22 @@
 """What a scan of a source finds: plain columns, one entry per cell, before anything is decided."""
 
 from collections import Counter
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from cellnet_sd.components.documents import Documents
 from cellnet_sd.layout import Component
 from cellnet_sd.problems import Problem
+from cellnet_sd.sources.locations import Located
+
+if TYPE_CHECKING:
+    from cellnet_sd.rows import CellOrder
 
 
 class StoredForm(msgspec.Struct, frozen=True):
@@ -62,16 +69,33 @@ class Stated(msgspec.Struct):
     """Numbers, or lists of names, by key: HDF5 attributes and datasets alike."""
 
 
+class ScanFinding(msgspec.Struct, frozen=True):
+    """By which engine a file was scanned, and what that engine left."""
+
+    engine: str = "h5py"
+    why: str = ""
+    """Why it was not the native engine, where that was asked for."""
+    through_h5py: dict[str, int] = {}
+    """Objects that the native engine leaves to h5py, by reason."""
+    n_objects: int = 0
+    """Objects that it has seen."""
+    damaged: bool = False
+    """Whether some structure contradicts itself."""
+    state: tuple[int, ...] = ()
+    """What following references within the file begins with."""
+
+
 @dataclass
 class Facts:
-    """Everything a scan finds, in the order it met the cells.
+    """Everything a scan finds, one entry per cell.
 
     Parameters
     ----------
     names, containers
-        Of each cell: the bare group name, and the path of the group it lies in (`""` is the root).
+        Of each cell: the bare group name, and the path of the group it lies in (`""` is the root); containers in the
+        order they are met.
     documents, captions
-        Decoded attributes and captions, `None` where absent or malformed.
+        Attributes as columns, and captions; missing where absent or malformed.
     forms
         Stored form of each component.
     wsi
@@ -86,19 +110,45 @@ class Facts:
         Gene names that the cells state themselves.
     n_latin1
         Number of captions and attributes that are not UTF-8 and were read as latin-1.
+    order
+        What the order of the cells is; `None` for that of a walk, which is yet to be put in order.
+    located
+        Where the bytes of each component are; empty where h5py did the scan.
+    scan
+        By which engine it was found.
     """
 
-    names: list[str] = field(default_factory=list)
-    containers: list[str] = field(default_factory=list)
-    documents: list[dict[str, Any] | None] = field(default_factory=list)
-    captions: list[str | None] = field(default_factory=list)
-    forms: dict[Component, FormColumn] = field(default_factory=dict)
-    wsi: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
-    stated: dict[str, Stated] = field(default_factory=dict)
-    defects: list[Problem] = field(default_factory=list)
-    unknown: Counter[str] = field(default_factory=Counter)
-    gene_names: tuple[str, ...] | None = None
-    n_latin1: int = 0
+    names: pd.Series
+    containers: pd.Categorical
+    documents: Documents
+    captions: pd.Series
+    forms: Mapping[Component, FormColumn]
+    wsi: NDArray[np.int32]
+    stated: Mapping[str, Stated]
+    defects: list[Problem]
+    unknown: Counter[str]
+    gene_names: tuple[str, ...] | None
+    n_latin1: int
+    order: "CellOrder | None" = None
+    located: Mapping[Component, Located] = field(default_factory=dict)
+    scan: ScanFinding = ScanFinding()
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def ordered(self, rows: NDArray[np.int64], order: "CellOrder") -> "Facts":
+        """Return the facts of the cells at `rows`, whose order that is."""
+        row_of = np.empty(len(rows), dtype=np.int64)
+        row_of[rows] = np.arange(len(rows))
+        return replace(
+            self,
+            names=self.names.iloc[rows].reset_index(drop=True),
+            containers=self.containers.take(rows),
+            documents=self.documents.take(rows),
+            captions=self.captions.iloc[rows].reset_index(drop=True),
+            forms={component: column.take(rows) for component, column in self.forms.items()},
+            wsi=self.wsi[rows],
+            defects=[Problem(int(row_of[row]), component, reason) for row, component, reason in self.defects],
+            located={component: places.take(rows) for component, places in self.located.items()},
+            order=order,
+        )

@@ -1,11 +1,10 @@
-"""Cells from a Cell-NET HDF5 file, read through h5py."""
+"""Cells from a Cell-NET HDF5 file: natively where the index says where their bytes are, through h5py elsewhere."""
 
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,14 +13,16 @@ from cellnet_sd.errors import SourceMovedError
 from cellnet_sd.findings import Choices
 from cellnet_sd.indexfile import Identity
 from cellnet_sd.layout import Component
-from cellnet_sd.sources.base import Raw, Unreadable
+from cellnet_sd.sources.access import Access
+from cellnet_sd.sources.base import Packed, Raw, Unreadable
 from cellnet_sd.sources.genelist import Genes, find_genes
-from cellnet_sd.sources.hdf5_objects import (
-    DAMAGE,
-    open_file,
-    open_member,
-    read_object,
-)
+from cellnet_sd.sources.hdf5_fetch import fetch_cells
+
+if TYPE_CHECKING:
+    from cellnet_sd.sources.native_fetch import NativeReader
+
+Stored = Raw | Unreadable | None
+_ONLY_H5PY = "it is stored in a way that only h5py reads. Pass engine='auto'."
 
 
 class Hdf5Source:
@@ -40,18 +41,21 @@ class Hdf5Source:
         What the caller said of it.
     identity
         The state of the file that the index is of.
+    access
+        How it is read.
     """
 
-    def __init__(self, path: Path, index: CellIndex, choices: Choices, identity: Identity) -> None:
+    def __init__(self, path: Path, index: CellIndex, choices: Choices, identity: Identity, access: Access) -> None:
         self.path = path
         self.index = index
         self.choices = choices
         self.identity = identity
+        self.access = access
 
     def __reduce__(self) -> tuple[Any, ...]:
         from cellnet_sd.sources.opening import reopen
 
-        return reopen, (self.path, self.choices, self.identity)
+        return reopen, (self.path, self.choices, self.identity, self.access)
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return type(self).__name__, str(self.path), repr(self.choices), repr(self.identity)
@@ -63,19 +67,68 @@ class Hdf5Source:
         stated = self.index.stated[""].values
         return find_genes(self.path, stated, self.index.gene_names, n_genes, self.choices.gene_list)
 
-    def fetch(self, component: Component, rows: Sequence[int] | NDArray[np.int64]) -> list[Raw | Unreadable | None]:
+    def fetch(self, component: Component, rows: Sequence[int] | NDArray[np.int64]) -> list[Stored]:
         """Return the stored values of `component` at `rows`, in the order asked; see `Source.fetch`.
 
         Raises
         ------
         SourceMovedError
             If the file is gone, or is not in the state the index is of.
+        CorruptFileError
+            If the file is damaged, and libhdf5 fails on what only it can read.
         """
         check_unmoved(self.path, self.identity)
+        rows = np.asarray(rows, dtype=np.int64)
+        reader = self._native(component)
+        if reader is None:
+            return fetch_cells(self.path, component, self.index.group_paths(rows))
+        from cellnet_sd.sources.native_fetch import LEFT
+
+        values = reader.fetch(rows)
+        left = [at for at, value in enumerate(values) if value is LEFT]
+        for at, value in zip(left, self._left(component, rows[left]), strict=True):
+            values[at] = value
+        return cast("list[Stored]", values)
+
+    def fetch_arrays(
+        self, component: Component, rows: Sequence[int] | NDArray[np.int64], shape: tuple[int, ...], out: NDArray[np.uint8]
+    ) -> NDArray[np.bool_]:
+        """Fill `out` with the plainly stored arrays of some cells; see `FetchesPlain`."""
+        check_unmoved(self.path, self.identity)
+        reader = self._native(component)
+        if reader is None:
+            return np.zeros(len(rows), bool)
+        return reader.fetch_arrays(np.asarray(rows, dtype=np.int64), shape, out)
+
+    def fetch_packed(self, component: Component, rows: Sequence[int] | NDArray[np.int64], length: int) -> Packed:
+        """Return the plainly stored vectors of some cells without their zeros; see `FetchesPlain`."""
+        check_unmoved(self.path, self.identity)
+        reader = self._native(component)
+        if reader is None:
+            return Packed(np.full(len(rows), -1), np.empty(0, np.int32), np.empty(0, np.float32), 0)
+        return reader.fetch_packed(np.asarray(rows, dtype=np.int64), length)
+
+    def _native(self, component: Component) -> "NativeReader | None":
+        """Return what reads a component without libhdf5; `None` if that is not asked for, or cannot be."""
+        if self.access.engine == "h5py" or (located := self.index.load_located(component)) is None:
+            return None
+        from cellnet_sd.sources.native_fetch import NativeReader
+
+        return NativeReader(self.path, component, located, self.index.findings.scan.state, self.access.n_threads)
+
+    def _left(self, component: Component, rows: NDArray[np.int64]) -> list[Stored]:
+        """Return what only libhdf5 can read; a damaged file is not let at it in this process."""
         if not len(rows):
             return []
-        with open_file(self.path) as file:
-            return [_read(file, f"{group}/{component}") for group in self.index.group_paths(rows)]
+        if self.access.engine == "native":
+            return [Unreadable(_ONLY_H5PY)] * len(rows)
+        if not self.index.findings.scan.damaged:
+            return fetch_cells(self.path, component, self.index.group_paths(rows))
+        from cellnet_sd.sources.guarded import fetch_guarded
+
+        containers = self.index.containers
+        cells = [(str(containers[row]), str(self.index.names.iloc[row])) for row in rows.tolist()]
+        return fetch_guarded(self.path, component, cells)
 
 
 def check_unmoved(path: Path, identity: Identity) -> None:
@@ -93,11 +146,3 @@ def check_unmoved(path: Path, identity: Identity) -> None:
     if (stat.st_size, stat.st_mtime_ns) != (identity.size, identity.mtime_ns):
         msg = f"{path} has changed since it was opened. Read it again."
         raise SourceMovedError(msg)
-
-
-def _read(file: h5py.File, path: str) -> Raw | Unreadable | None:
-    try:
-        node = open_member(h5py.h5g.open(file.id, b"/"), path)
-        return None if node is None else read_object(node, with_attrs=path.endswith(Component.CCC))
-    except DAMAGE as error:
-        return Unreadable(error)

@@ -1,23 +1,27 @@
 """Scanning an HDF5 file: one pass over its cells that reads names, attributes, captions and how the rest is stored."""
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+import pandas as pd
 from h5py import h5d, h5g
 from h5py._objects import ObjectID
 from numpy.typing import NDArray
 
 from cellnet_sd.components import attributes
+from cellnet_sd.components.documents import Documents
 from cellnet_sd.components.text import decode_text, is_utf8, raw_bytes, text_list
 from cellnet_sd.errors import CorruptFileError
 from cellnet_sd.layout import GENE_KEYS, Component
 from cellnet_sd.problems import Problem
 from cellnet_sd.progress import progress
 from cellnet_sd.sources.base import Raw
-from cellnet_sd.sources.facts import Facts, FormColumn, StoredForm
+from cellnet_sd.sources.facts import Facts, FormColumn, Stated, StoredForm
 from cellnet_sd.sources.hdf5_objects import (
     DAMAGE,
     ObjectError,
@@ -33,9 +37,9 @@ from cellnet_sd.sources.hdf5_walk import CellGroup, Walk
 from cellnet_sd.sources.hdf5_wsi import WsiImages, numbered_in_full
 
 _TEXTS = (Component.ATTRIBUTES, Component.CAPTION)
-_CAPTION_ATTRS = (Component.CAPTION.value, "caption")
-_ONE_BY_ONE = StoredForm("attribute", dtype="one HDF5 attribute each")
-_KNOWN_MEMBERS = frozenset({"images", *Component, *GENE_KEYS})
+CAPTION_ATTRS = (Component.CAPTION.value, "caption")
+ONE_BY_ONE = StoredForm("attribute", dtype="one HDF5 attribute each")
+KNOWN_MEMBERS = frozenset({"images", *Component, *GENE_KEYS})
 
 
 def scan(path: Path) -> Facts:
@@ -65,16 +69,15 @@ def scan(path: Path) -> Facts:
 
 def _scan(file: h5py.File, path: Path) -> Facts:
     walk = Walk(file)
-    scanner = _Scanner(file)
+    scanner = Scanner(file)
     for cell in progress(walk.cells(), total=None, desc=f"Indexing {path.name}"):
         scanner.add(cell)
-    scanner.facts.unknown.update(walk.unknown)
-    scanner.facts.stated = walk.stated
-    return scanner.finish()
+    scanner.unknown.update(walk.unknown)
+    return scanner.finish(walk.stated)
 
 
 @dataclass
-class _Forms:
+class FormCodes:
     """The distinct stored forms met so far, and each cell's code."""
 
     codes: list[int] = field(default_factory=list)
@@ -83,29 +86,40 @@ class _Forms:
     def add(self, form: StoredForm | None) -> None:
         self.codes.append(-1 if form is None else self.known.setdefault(form, len(self.known)))
 
+    def stored(self) -> list[StoredForm | None]:
+        forms = [*self.known, None]
+        return [forms[code] for code in self.codes]
+
     def column(self) -> FormColumn:
         return FormColumn(np.array(self.codes, dtype=np.int32), tuple(self.known))
 
 
 @dataclass
-class _Scanner:
-    """Gathers facts cell by cell."""
+class Scanner:
+    """Gathers facts cell by cell, in lists that grow."""
 
     file: h5py.File
-    facts: Facts = field(default_factory=Facts)
-    forms: dict[Component, _Forms] = field(default_factory=lambda: {component: _Forms() for component in Component})
+    names: list[str] = field(default_factory=list)
+    containers: list[str] = field(default_factory=list)
+    documents: list[dict[str, Any] | None] = field(default_factory=list)
+    captions: list[str | None] = field(default_factory=list)
+    defects: list[Problem] = field(default_factory=list)
+    unknown: Counter[str] = field(default_factory=Counter)
+    gene_names: tuple[str, ...] | None = None
+    n_latin1: int = 0
+    forms: dict[Component, FormCodes] = field(default_factory=lambda: {component: FormCodes() for component in Component})
     wsi: list[int] = field(default_factory=list)
     images: WsiImages = field(default_factory=WsiImages)
 
     def add(self, cell: CellGroup) -> None:
-        facts = self.facts
-        facts.names.append(cell.name)
-        facts.containers.append(cell.container)
-        facts.documents.append(None)
-        facts.captions.append(None)
+        """Gather one cell."""
+        self.names.append(cell.name)
+        self.containers.append(cell.container)
+        self.documents.append(None)
+        self.captions.append(None)
         self.wsi.append(-1)
         if isinstance(cell.group, str):
-            facts.defects.append(Problem(len(facts) - 1, "group", cell.group))
+            self.defects.append(Problem(len(self.names) - 1, "group", cell.group))
             for component in Component:
                 self.forms[component].add(None)
             return
@@ -113,10 +127,21 @@ class _Scanner:
             self._component(cell.group, component)
         self._note_unknown(cell.group)
 
-    def finish(self) -> Facts:
-        self.facts.forms = {component: forms.column() for component, forms in self.forms.items()}
-        self.facts.wsi = self._wsi_numbers()
-        return self.facts
+    def finish(self, stated: Mapping[str, Stated]) -> Facts:
+        """Return what was gathered, as columns."""
+        return Facts(
+            names=pd.Series(self.names, dtype="str"),
+            containers=pd.Categorical(self.containers, categories=list(dict.fromkeys(self.containers))),
+            documents=Documents.of(self.documents),
+            captions=pd.Series(self.captions, dtype="str"),
+            forms={component: forms.column() for component, forms in self.forms.items()},
+            wsi=self._wsi_numbers(),
+            stated=stated,
+            defects=self.defects,
+            unknown=self.unknown,
+            gene_names=self.gene_names,
+            n_latin1=self.n_latin1,
+        )
 
     def _component(self, group: h5g.GroupID, component: Component) -> None:
         form = None
@@ -128,16 +153,16 @@ class _Scanner:
             elif component in _TEXTS:
                 form = self._from_attrs(group, component)
         except DAMAGE as error:
-            self.facts.defects.append(Problem(len(self.facts) - 1, component, str(error)))
+            self.defects.append(Problem(len(self.names) - 1, component, str(error)))
             form = form or StoredForm("unreadable")
         self.forms[component].add(form)
 
     def _content(self, component: Component, node: ObjectID) -> None:
         """Take what an index holds of a component's content: all text, and which WSI image it is."""
         if component is Component.ATTRIBUTES:
-            self.facts.documents[-1] = dict(attributes.parse_document(self._text(read_object(node))))
+            self.documents[-1] = dict(attributes.parse_document(self._text(read_object(node))))
         elif component is Component.CAPTION:
-            self.facts.captions[-1] = self._text(read_object(node))
+            self.captions[-1] = self._text(read_object(node))
         elif isinstance(node, h5d.DatasetID):
             check_dataset(node)
             if component is Component.WSI_PATCH:
@@ -145,31 +170,31 @@ class _Scanner:
 
     def _text(self, raw: Raw) -> str:
         stored = raw_bytes(raw)
-        self.facts.n_latin1 += not is_utf8(stored)
+        self.n_latin1 += not is_utf8(stored)
         return decode_text(stored)
 
     def _from_attrs(self, group: h5g.GroupID, component: Component) -> StoredForm | None:
         """Read a caption or the attributes from HDF5 attributes of the cell's group."""
         if component is Component.CAPTION:
-            for name in _CAPTION_ATTRS:
+            for name in CAPTION_ATTRS:
                 if (value := read_attr(group, name)) is not None:
-                    self.facts.captions[-1] = self._text(Raw(np.asarray(value)))
+                    self.captions[-1] = self._text(Raw(np.asarray(value)))
                     return StoredForm("attribute", dtype="text")
             return None
         if (value := read_attr(group, component.value)) is not None:
-            self.facts.documents[-1] = dict(attributes.parse_document(self._text(Raw(np.asarray(value)))))
+            self.documents[-1] = dict(attributes.parse_document(self._text(Raw(np.asarray(value)))))
             return StoredForm("attribute", dtype="JSON text")
-        names = [name for name in attr_names(group) if name not in _CAPTION_ATTRS]
+        names = [name for name in attr_names(group) if name not in CAPTION_ATTRS]
         if not names:
             return None
-        self.facts.documents[-1] = {name: plain(read_attr(group, name)) for name in names}
-        return _ONE_BY_ONE
+        self.documents[-1] = {name: plain(read_attr(group, name)) for name in names}
+        return ONE_BY_ONE
 
     def _wsi_numbers(self) -> NDArray[np.int32]:
         numbers = np.array(self.wsi, dtype=np.int32)
         if not self.images.are_sure:
             rows = np.flatnonzero(numbers >= 0)
-            cells = [f"{self.facts.containers[row]}/{self.facts.names[row]}" for row in rows]
+            cells = [f"{self.containers[row]}/{self.names[row]}" for row in rows]
             numbers[rows] = numbered_in_full(self.file, cells)
         return numbers
 
@@ -177,17 +202,17 @@ class _Scanner:
         names = {name.decode(errors="replace") for name in group}
         if "images" in names and isinstance(images := open_member(group, "images"), h5g.GroupID):
             names |= {f"images/{name.decode(errors='replace')}" for name in images}
-        self.facts.unknown.update(names - _KNOWN_MEMBERS)
+        self.unknown.update(names - KNOWN_MEMBERS)
         if self.forms[Component.ATTRIBUTES].codes[-1] >= 0 and self._attributes_are_a_document():
-            beside = set(attr_names(group)) - {Component.ATTRIBUTES, *_CAPTION_ATTRS}
-            self.facts.unknown.update(f"attribute {name}" for name in beside)
+            beside = set(attr_names(group)) - {Component.ATTRIBUTES, *CAPTION_ATTRS}
+            self.unknown.update(f"attribute {name}" for name in beside)
         for key in GENE_KEYS:
             if key in names:
                 self._own_genes(group, key)
 
     def _attributes_are_a_document(self) -> bool:
         forms = self.forms[Component.ATTRIBUTES]
-        return next(form for form, code in forms.known.items() if code == forms.codes[-1]) != _ONE_BY_ONE
+        return next(form for form, code in forms.known.items() if code == forms.codes[-1]) != ONE_BY_ONE
 
     def _own_genes(self, group: h5g.GroupID, key: str) -> None:
         """Take the gene names that a cell states itself; all cells must state the same."""
@@ -195,13 +220,13 @@ class _Scanner:
             node = open_member(group, key)
             names = text_list(read_dataset(node)) if isinstance(node, h5d.DatasetID) else None
         except ObjectError as error:
-            self.facts.defects.append(Problem(len(self.facts) - 1, key, str(error)))
+            self.defects.append(Problem(len(self.names) - 1, key, str(error)))
             return
-        if self.facts.gene_names is None and names is not None:
-            self.facts.gene_names = tuple(names)
-        if names is None or tuple(names) != self.facts.gene_names:
+        if self.gene_names is None and names is not None:
+            self.gene_names = tuple(names)
+        if names is None or tuple(names) != self.gene_names:
             reason = "it does not name the same genes as the cells before it"
-            self.facts.defects.append(Problem(len(self.facts) - 1, key, reason))
+            self.defects.append(Problem(len(self.names) - 1, key, reason))
 
 
 def stored_form(node: ObjectID) -> StoredForm:
@@ -222,13 +247,23 @@ def stored_form(node: ObjectID) -> StoredForm:
     except (TypeError, RuntimeError, ValueError, OSError) as error:
         msg = f"its type cannot be read ({error})"
         raise ObjectError(msg) from error
+    return dataset_form(dtype, _dtype_name(dtype), shape)
+
+
+def dataset_form(dtype: np.dtype[Any], name: str, shape: tuple[int, ...] | None) -> StoredForm:
+    """Return how a dataset is stored; `name` says what its elements are."""
     varies = dtype.kind in "VOS" or (dtype == np.uint8 and len(shape or ()) == 1)
-    return StoredForm("dataset", _dtype_name(dtype), None if varies and len(shape or ()) < 2 else shape)
+    return StoredForm("dataset", name, None if varies and len(shape or ()) < 2 else shape)
 
 
 def _group_form(group: h5g.GroupID) -> StoredForm:
-    encoding, shape = read_attr(group, "encoding-type"), read_attr(group, "shape")
-    members = tuple(sorted(name.decode(errors="replace") for name in group))
+    names = sorted(name.decode(errors="replace") for name in group)
+    return group_form(read_attr(group, "encoding-type"), read_attr(group, "shape"), names)
+
+
+def group_form(encoding: Any, shape: Any, names: Sequence[str]) -> StoredForm:
+    """Return how a group is stored, from two of its attributes (`None` without) and its members in order."""
+    members = tuple(names)
     return StoredForm(
         "group",
         encoding=None if encoding is None else decode_text(plain(encoding)),

@@ -17,7 +17,7 @@ from cellnet_sd.sources.facts import Stated
 from cellnet_sd.sources.hdf5_objects import ObjectError, open_member, read_attrs, read_dataset
 
 _MAX_DEPTH = 32
-_STATED = frozenset(
+STATED = frozenset(
     {
         *layout.GENE_KEYS,
         *layout.ORDER_KEYS,
@@ -71,8 +71,8 @@ class Walk:
         self._visited.add(address)
         names, tracked = ordered_names(group)
         attrs = read_attrs(group)
-        self.stated[path] = Stated(tracked, _numbers_and_names(attrs))
-        self.unknown.update(f"attribute {name} of {path or 'the root'}" for name in attrs.keys() - _STATED)
+        self.stated[path] = Stated(tracked, numbers_and_names(attrs))
+        self.unknown.update(f"attribute {name} of {path or 'the root'}" for name in attrs.keys() - STATED)
         for name in names:
             yield from self._child(group, path, name, depth)
 
@@ -96,11 +96,11 @@ class Walk:
             yield from self._container(node, f"{path}/{text}".lstrip("/"), depth + 1)
 
     def _note_dataset(self, path: str, name: str, dataset: h5d.DatasetID) -> None:
-        if name not in _STATED:
+        if name not in STATED:
             self.unknown[f"{path}/{name}"] += 1
             return
         try:
-            self.stated[path].values |= _numbers_and_names({name: read_dataset(dataset)})
+            self.stated[path].values |= numbers_and_names({name: read_dataset(dataset)})
         except ObjectError as error:
             msg = f"{self.file.filename}: {path}/{name}: {error}."
             raise CorruptFileError(msg) from error
@@ -125,10 +125,10 @@ def _is_soft(group: h5g.GroupID, name: bytes) -> bool:
     return bool(group.links.get_info(name).type == h5l.TYPE_SOFT)
 
 
-def _numbers_and_names(values: dict[str, Any]) -> dict[str, Any]:
+def numbers_and_names(values: dict[str, Any]) -> dict[str, Any]:
     """Return those of `values` that the layout knows, as plain numbers and lists of names."""
     stated: dict[str, Any] = {}
-    for key in values.keys() & _STATED:
+    for key in values.keys() & STATED:
         array = np.asarray(values[key])
         if array.size == 1 and array.dtype.kind in "iuf":
             stated[key] = array.item()

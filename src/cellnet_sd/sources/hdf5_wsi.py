@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import h5py
 import numpy as np
@@ -93,8 +94,12 @@ def _middle(chunk: bytes) -> bytes:
 
 
 def _content(dataset: h5d.DatasetID) -> bytes:
-    """Return the decoded bytes of a dataset, those that variable-length elements point to among them."""
-    array = read_dataset(dataset)
+    """Return the decoded bytes of a dataset."""
+    return content_of(read_dataset(dataset))
+
+
+def content_of(array: NDArray[Any]) -> bytes:
+    """Return all bytes of a decoded array, those that its elements point to among them."""
     if array.dtype == object:
         return b"".join(bytes(item) for item in array.reshape(-1))
     return np.ascontiguousarray(array).tobytes()

@@ -1,5 +1,6 @@
 """Opening a source: its index is loaded, or built and saved, and the caller's choices are applied to it."""
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,12 +12,22 @@ from cellnet_sd.findings import Choices
 from cellnet_sd.indexfile import Identity
 from cellnet_sd.layout import CELL_MARKERS
 from cellnet_sd.settings import settings
+from cellnet_sd.sources.access import Access, Engine
+from cellnet_sd.sources.facts import Facts, ScanFinding
 from cellnet_sd.sources.hdf5 import Hdf5Source, check_unmoved
 from cellnet_sd.sources.hdf5_objects import check_is_hdf5, load_plugins, open_file
 from cellnet_sd.sources.hdf5_scan import scan
+from cellnet_sd.sources.partial import PartStore, parts_of
 
 
-def open_source(path: str | Path, choices: Choices | None = None, *, index: bool | None = None) -> Hdf5Source:
+def open_source(
+    path: str | Path,
+    choices: Choices | None = None,
+    *,
+    index: bool | None = None,
+    engine: Engine | None = None,
+    n_threads: int | None = None,
+) -> Hdf5Source:
     """Open a Cell-NET file: load its index, or build and save it.
 
     Parameters
@@ -27,6 +38,8 @@ def open_source(path: str | Path, choices: Choices | None = None, *, index: bool
         What the caller says of the file.
     index
         Whether to save the index if there is none; `None` leaves it to `settings.index`.
+    engine, n_threads
+        How to read it; `None` leaves it to the settings.
 
     Raises
     ------
@@ -37,24 +50,51 @@ def open_source(path: str | Path, choices: Choices | None = None, *, index: bool
     """
     path = Path(path).expanduser().absolute()
     choices = choices or Choices()
+    access = Access.of(engine, n_threads)
     check_is_hdf5(path)
     load_plugins()
     identity = Identity.of(path)
     base = indexfile.load(path, identity)
-    if base is None:
-        base = _build(path, identity)
-        if settings.index if index is None else index:
-            indexfile.save(base, identity)
-    return Hdf5Source(path, _chosen(base, choices, identity), choices, identity)
+    if base is None or not _serves(base, access):
+        is_saved = settings.index if index is None else index
+        with parts_of(path, identity, is_kept=is_saved) as parts:
+            base = _build(path, identity, access, parts)
+            if is_saved:
+                indexfile.save(base, identity)
+    return Hdf5Source(path, _chosen(base, choices, identity, access), choices, identity, access)
 
 
-def _build(path: Path, identity: Identity) -> CellIndex:
-    facts = scan(path)
+def _serves(index: CellIndex, access: Access) -> bool:
+    """Whether an index has what an engine needs: one that h5py made says nothing of where bytes are."""
+    scan = index.findings.scan
+    return access.engine == "h5py" or scan.engine == "native" or (access.engine == "auto" and bool(scan.why))
+
+
+def _scanned(path: Path, access: Access, parts: PartStore | None) -> Facts:
+    """Return the facts of a file, by the engine asked for."""
+    if access.engine == "h5py":
+        return scan(path)
+    from cellnet_sd.sources.native_facts import NotNativeError, scan_natively
+
+    try:
+        return scan_natively(path, n_threads=access.n_threads, parts=parts)
+    except NotNativeError as error:
+        if access.engine == "native":
+            msg = f"{path} cannot be read natively: {error}. Pass engine='auto'."
+            raise LayoutError(msg) from error
+        from cellnet_sd.sources.guarded import in_child
+
+        in_child("walk", path, [])  # nothing is known of its structure: see first whether libhdf5 survives it
+        return replace(scan(path), scan=ScanFinding(why=str(error)))
+
+
+def _build(path: Path, identity: Identity, access: Access, parts: PartStore | None) -> CellIndex:
+    facts = _scanned(path, access, parts)
     if not len(facts):
         markers = " or ".join(repr(str(marker)) for marker in CELL_MARKERS)
         msg = f"{path} holds no cells: no group in it has {markers}. {_guess(path)}"
         raise LayoutError(msg)
-    index = detect(Hdf5Source(path, from_facts(path, facts), Choices(), identity))
+    index = detect(Hdf5Source(path, from_facts(path, facts), Choices(), identity, access))
     if Identity.of(path) != identity:
         msg = f"{path} changed while it was indexed. Wait until its writer is done."
         raise FileBusyError(msg)
@@ -72,18 +112,18 @@ def _guess(path: Path) -> str:
     return f"At its root are {', '.join(sorted(names)[:5])}." if names else "It is an HDF5 file with nothing in it."
 
 
-def _chosen(index: CellIndex, choices: Choices, identity: Identity) -> CellIndex:
+def _chosen(index: CellIndex, choices: Choices, identity: Identity, access: Access) -> CellIndex:
     """Return the index with the caller's choices applied; what depends on them is looked at again, in memory."""
     if choices == Choices():
         return index
     if choices.cell_order is not None and choices.cell_order != index.findings.order:
         index = reordered(index, choices.cell_order)
     index = with_slides(index, choices.slide_key)
-    return detect(Hdf5Source(index.path, index, choices, identity))
+    return detect(Hdf5Source(index.path, index, choices, identity, access))
 
 
 @lru_cache(maxsize=8)
-def reopen(path: Path, choices: Choices, identity: Identity) -> Hdf5Source:
+def reopen(path: Path, choices: Choices, identity: Identity, access: Access) -> Hdf5Source:
     """Open a source in another process, once, in the state it was in.
 
     Raises
@@ -92,4 +132,5 @@ def reopen(path: Path, choices: Choices, identity: Identity) -> Hdf5Source:
         If the file is gone, or has changed.
     """
     check_unmoved(path, identity)
-    return open_source(path, choices, index=False)  # whether to keep an index was settled when it was first opened
+    # whether to keep an index was settled when it was first opened
+    return open_source(path, choices, index=False, engine=access.engine, n_threads=access.n_threads)

@@ -17,11 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellnet_sd.components.images.encoded import NotAnImageError
-from cellnet_sd.components.images.spelling import CHANNELS_FIRST, CHANNELS_LAST, Reading, checked, read_patch, with_axes
+from cellnet_sd.components.images.spelling import (
+    CHANNELS_FIRST,
+    CHANNELS_LAST,
+    GREY,
+    Reading,
+    checked,
+    read_patch,
+    with_axes,
+)
 from cellnet_sd.errors import CellNetWarning, LayoutError
 from cellnet_sd.layout import Component
 from cellnet_sd.problems import Problem, Problems
-from cellnet_sd.sources.base import Raw, Unreadable
+from cellnet_sd.sources.base import Fetches, FetchesPlain, Raw, Unreadable
 from cellnet_sd.sources.facts import FormColumn, StoredForm
 
 Stored = Raw | Unreadable | None
@@ -184,6 +192,32 @@ def _common_dtype(dtypes: set[np.dtype[Any]], component: Component, file: str) -
 
 
 # --- a batch ---------------------------------------------------------------------------------------------------------
+
+
+def read(
+    source: Fetches, rows: NDArray[np.int64], frame: Frame, component: Component, problems: Problems
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Return a batch of patches of a source; see `decode`.
+
+    Those that are stored as they are returned are decoded by the source, many at once.
+    """
+    plain = _plain_shape(frame)
+    if plain is None or not isinstance(source, FetchesPlain):
+        return decode(source.fetch(component, rows), rows, frame, component, problems)
+    out = np.empty((len(rows), *frame.shape), np.uint8)
+    present = source.fetch_arrays(component, rows, plain, out)
+    rest = np.flatnonzero(~present)
+    if len(rest):
+        raws = source.fetch(component, rows[rest])
+        out[rest], present[rest] = decode(raws, rows[rest], frame, component, problems)
+    return out, present
+
+
+def _plain_shape(frame: Frame) -> tuple[int, ...] | None:
+    """Return the stored shape of patches whose bytes are those of the decoded ones; `None` if there is none."""
+    if frame.dtype != "uint8":
+        return None
+    return {(CHANNELS_LAST,): frame.shape, (GREY,): frame.shape[:2] if frame.channels == 1 else None}.get(frame.stored)
 
 
 def decode(

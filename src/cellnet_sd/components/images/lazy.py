@@ -14,7 +14,7 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from cellnet_sd import keys
-from cellnet_sd.components.images.decode import Frame, decode
+from cellnet_sd.components.images.decode import Frame, read
 from cellnet_sd.errors import CellNetWarning
 from cellnet_sd.layout import Component
 from cellnet_sd.problems import Problems
@@ -65,8 +65,7 @@ class _Stack:
         names = dict(zip(rows.tolist(), at.tolist(), strict=True))
         advice = "Leave the cell out with where= or cells=."
         problems = Problems(self.source.path.name, lambda row: str(self.names[names[row]]), advice=advice)
-        raws = self.source.fetch(self.component, rows)
-        return decode(raws, rows, self.frame, self.component, problems)
+        return read(self.source, rows, self.frame, self.component, problems)
 
     def _warn_absent(self, absent: int) -> None:
         if absent:

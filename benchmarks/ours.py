@@ -1,0 +1,89 @@
+"""What cellnet_sd does for each work, and whether it answers what the peers answer."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+import cellnet_sd as cn
+from benchmarks.answers import Batch, Catalogue, check
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+Engine = Literal["auto", "native", "h5py"]
+
+_KEYWORDS = ("engine", "n_threads")
+_LABELS = ("source", "tissue", "cell_type", "cell_disease_state", "tissue_disease_state", "st_technology")
+
+
+@dataclass(frozen=True, slots=True)
+class Ours:
+    """cellnet_sd with an engine and a number of threads, `None` for all cores."""
+
+    engine: Engine = "auto"
+    n_threads: int | None = None
+
+    def forget(self, path: Path) -> None:
+        """Delete the index of a file."""
+        path.with_name(f"{path.name}.cnindex").unlink(missing_ok=True)
+
+    def index(self, path: Path) -> Path:
+        """Index a file that has no index, and save the index beside it."""
+        return cn.index(path, **self._keywords(cn.index))
+
+    def open(self, path: Path) -> cn.CellNetFile:
+        """Open a file that has an index."""
+        return cn.open(path, **self._keywords(cn.open))
+
+    def reopen(self, path: Path) -> int:
+        """Open a file that has an index; return the number of its cells."""
+        return len(self.open(path))
+
+    def expression(self, file: cn.CellNetFile) -> "csr_matrix":
+        """Read all expression."""
+        return file.expression[:]
+
+    def patches(self, file: cn.CellNetFile) -> NDArray[Any]:
+        """Read all cell patches."""
+        return file.patches("cell").values
+
+    def batches(self, file: cn.CellNetFile, batches: Sequence[NDArray[np.int64]]) -> list[Batch]:
+        """Read expression and cell patches of batches of cells, in their order."""
+        patches = file.patches("cell")
+        return [Batch(file.expression[rows], patches[rows].values) for rows in batches]
+
+    def _keywords(self, verb: Callable[..., Any]) -> dict[str, Any]:
+        """Return the keywords that `verb` takes; `ignored_keywords` tells the others."""
+        known = inspect.signature(verb).parameters
+        return {name: getattr(self, name) for name in _KEYWORDS if name in known}
+
+
+def ignored_keywords() -> list[str]:
+    """Return what this cellnet_sd cannot be asked for: rows that name an engine or threads then differ in name only."""
+    known = [inspect.signature(verb).parameters for verb in (cn.index, cn.open)]
+    return [name for name in _KEYWORDS if not all(name in parameters for parameters in known)]
+
+
+def check_index(file: cn.CellNetFile, catalogue: Catalogue) -> None:
+    """Check that the index of a file says of the first cells what a peer says.
+
+    Raises
+    ------
+    DisagreementError
+        If it does not.
+    """
+    rows = slice(0, len(catalogue))
+    obs = file.obs.iloc[rows]
+    check("names", agree=obs.index.tolist() == catalogue.names)
+    check("captions", agree=file.captions.iloc[rows].tolist() == catalogue.captions)
+    for name in _LABELS:
+        check(name, agree=obs[name].tolist() == catalogue.labels(name))
+    check("diameters", agree=np.array_equal(obs["cell_diameter"], catalogue.diameters()))
+    for key, positions in catalogue.positions().items():
+        check(key, agree=np.array_equal(file.obsm[key][rows], positions))
+    check("genes", agree={places[0].shape for places in catalogue.places} == {(file.expression.shape[1],)})

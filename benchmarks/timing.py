@@ -1,0 +1,97 @@
+"""Timing contenders side by side: warmed up, then in turns."""
+
+import gc
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """One way to do the work.
+
+    Parameters
+    ----------
+    name
+        Who.
+    cells
+        How many cells one run is of.
+    run
+        Does the work; returns its answer.
+    before
+        What comes before every run, untimed.
+    may_fail
+        Whether a failure is a result: the contender cannot read the file.
+    """
+
+    name: str
+    cells: int
+    run: Callable[[], Any]
+    before: Callable[[], None] = _nothing
+    may_fail: bool = False
+
+    def answer(self) -> Any:
+        """Do the work once."""
+        self.before()
+        return self.run()
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long a contender took: seconds of each run, each of so many cells."""
+
+    cells: int
+    runs: tuple[float, ...]
+
+    @property
+    def seconds(self) -> float:
+        """The best run."""
+        return min(self.runs)
+
+    @property
+    def per_cell(self) -> float:
+        """Seconds per cell in the best run."""
+        return self.seconds / self.cells
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the timing as JSON holds it."""
+        return {
+            "cells": self.cells,
+            "seconds": self.seconds,
+            "us_per_cell": 1e6 * self.per_cell,
+            "median_seconds": median(self.runs),
+            "runs": list(self.runs),
+        }
+
+
+def race(contenders: Sequence[Contender], repeats: int) -> dict[str, Timing]:
+    """Run contenders, each already warm, in turns; return the timings by name.
+
+    What is in memory beforehand is hidden from the garbage collector: it would cost those most that make most objects.
+    """
+    runs: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+    gc.collect()
+    gc.freeze()
+    try:
+        for _ in range(repeats):
+            for contender in contenders:
+                runs[contender.name].append(_timed(contender))
+    finally:
+        gc.unfreeze()
+    return {contender.name: Timing(contender.cells, tuple(runs[contender.name])) for contender in contenders}
+
+
+def _timed(contender: Contender) -> float:
+    contender.before()
+    gc.collect()
+    start = time.perf_counter()
+    answer = contender.run()
+    seconds = time.perf_counter() - start
+    del answer
+    return seconds

@@ -1,0 +1,169 @@
+"""The attributes of many cells as columns: the values of each key, typed as JSON types them, before any is understood.
+
+One Arrow array per key, whatever the number of cells: documents come and go batch by batch, and no cell keeps a Python
+object of its own.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellnet_sd.components.attribute_codecs import to_json
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Document = Mapping[str, Any]
+Kind = Literal["str", "int", "float", "bool", "json"]
+_MISSING: Final = object()
+_KINDS: Final[Mapping[type, Kind]] = {str: "str", int: "int", float: "float", bool: "bool"}
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """The values of one key, one per document.
+
+    Parameters
+    ----------
+    kind
+        What all of them are; `"json"` for lists, objects, and values of several kinds.
+    array
+        Arrow array of `large_string`, `int64`, `double` or `bool`; JSON text for `"json"`. Null where the key is absent
+        or its value is null.
+    absent
+        Whether each document lacks the key.
+    """
+
+    kind: Kind
+    array: "pa.Array"
+    absent: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.absent)
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """Whether each document has a value that is not null."""
+        return np.asarray(self.array.is_valid())
+
+    @property
+    def is_mostly_absent(self) -> bool:
+        """Whether a document without a value mostly lacks the key, rather than holding null."""
+        return bool(self.absent.sum() * 2 > self.array.null_count)
+
+    def as_python(self) -> list[Any]:
+        """Return the values, `None` where there is none."""
+        items = self.array.to_pylist()
+        return [item if item is None else json.loads(item) for item in items] if self.kind == "json" else items
+
+    def distinct(self) -> tuple[list[Any], NDArray[np.int64]]:
+        """Return the distinct values in the order they are met, and each document's code, -1 for none.
+
+        Numbers are told apart by type: 1, 1.0 and true are three values.
+        """
+        encoded = self.array.dictionary_encode()
+        codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        return Values(self.kind, encoded.dictionary, np.empty(0, bool)).as_python(), codes
+
+    def take(self, rows: NDArray[np.int64]) -> "Values":
+        """Return the values of the documents at `rows`."""
+        return Values(self.kind, self.array.take(rows), self.absent[rows])
+
+    def as_json(self) -> "Values":
+        """Return the values as JSON text."""
+        import pyarrow as pa
+
+        if self.kind == "json":
+            return self
+        texts = [item if item is None else to_json(item) for item in self.as_python()]
+        return Values("json", pa.array(texts, pa.large_string()), self.absent)
+
+
+@dataclass
+class Documents:
+    """The attributes of many cells.
+
+    Parameters
+    ----------
+    n
+        How many documents there are, cells without one among them.
+    columns
+        Values by key.
+    orders
+        The orders of keys met.
+    """
+
+    n: int
+    columns: dict[str, Values] = field(default_factory=dict)
+    orders: dict[tuple[str, ...], None] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, documents: Sequence[Document | None]) -> "Documents":
+        """Return parsed documents as columns; `None` is a cell without attributes."""
+        orders = dict.fromkeys(tuple(document) for document in documents if document is not None)
+        names = list(dict.fromkeys(name for order in orders for name in order))
+        if len(orders) == 1 and None not in documents:
+            whole = zip(*(document.values() for document in documents if document is not None), strict=True)
+            none_absent = np.zeros(len(documents), bool)
+            columns = {name: _values(list(items), none_absent) for name, items in zip(names, whole, strict=False)}
+        else:
+            columns = {name: _gathered(documents, name) for name in names}
+        return cls(len(documents), columns, {order: None for order in orders if order})
+
+    @classmethod
+    def joined(cls, parts: Sequence["Documents"]) -> "Documents":
+        """Return the documents of several batches, one after the other."""
+        orders: dict[tuple[str, ...], None] = reduce(or_, (part.orders for part in parts), dict[tuple[str, ...], None]())
+        names = dict.fromkeys(name for part in parts for name in part.columns)
+        sizes = [part.n for part in parts]
+        columns = {name: _joined([part.columns.get(name) for part in parts], sizes) for name in names}
+        return cls(sum(sizes), columns, orders)
+
+    def take(self, rows: NDArray[np.int64]) -> "Documents":
+        """Return the documents of the cells at `rows`."""
+        return Documents(len(rows), {name: values.take(rows) for name, values in self.columns.items()}, self.orders)
+
+
+def _gathered(documents: Iterable[Document | None], name: str) -> Values:
+    items = [_MISSING if document is None else document.get(name, _MISSING) for document in documents]
+    absent = np.array([item is _MISSING for item in items], dtype=bool)
+    return _values([None if item is _MISSING else item for item in items], absent)
+
+
+def _values(items: list[Any], absent: NDArray[np.bool_]) -> Values:
+    """Return the values of one key, `None` for those that are missing, in the narrowest kind that keeps them."""
+    import pyarrow as pa
+
+    types = set(map(type, items)) - {type(None)}
+    kind: Kind = _KINDS.get(next(iter(types)), "json") if len(types) == 1 else "json"
+    arrow = {"str": pa.large_string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
+    if kind != "json":
+        try:
+            return Values(kind, pa.array(items, arrow[kind], from_pandas=False), absent)
+        except OverflowError:  # an integer beyond int64
+            kind = "json"
+    return Values("json", pa.array([v if v is None else to_json(v) for v in items], pa.large_string()), absent)
+
+
+def _joined(parts: Sequence[Values | None], sizes: Sequence[int]) -> Values:
+    """Return the values of one key over several batches, some of which may lack it."""
+    import pyarrow as pa
+
+    known = [part for part in parts if part is not None and part.array.null_count < len(part)]
+    kinds = {part.kind for part in known}
+    kind: Kind = kinds.pop() if len(kinds) == 1 else "json"
+    dtype = known[0].array.type if known and kind != "json" else pa.large_string()
+    arrays, absent = [], []
+    for part, size in zip(parts, sizes, strict=True):
+        if part is None or part.array.null_count == size:
+            arrays.append(pa.nulls(size, dtype))
+        else:
+            arrays.append((part.as_json() if kind == "json" else part).array)
+        absent.append(np.ones(size, bool) if part is None else part.absent)
+    return Values(kind, pa.concat_arrays(arrays), np.concatenate(absent))

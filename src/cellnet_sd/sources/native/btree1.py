@@ -1,0 +1,132 @@
+"""Groups as symbol tables: B-tree of version 1 (III.A.1), symbol table nodes (III.B), local heap (III.D)."""
+
+from cellnet_sd.sources.native.codes import (
+    C_BASE,
+    C_LEAF_K,
+    C_LENGTHS,
+    C_NODE_K,
+    C_OFFSETS,
+    C_STATUS,
+    COUNT,
+    GROUP_INDEX_VERSION,
+    HARD,
+    L_NAME,
+    L_NAME_SIZE,
+    L_ORDER,
+    L_TARGET,
+    L_TYPE,
+    LOOP,
+    MAX_DEPTH,
+    NAME,
+    OUTSIDE,
+    SOFT,
+    UNDEFINED,
+)
+from cellnet_sd.sources.native.compiled import Bytes, Ints, part
+from cellnet_sd.sources.native.primitives import address, fail, has_signature, length, step, u8, u16, u32, within
+
+_TREE = 0x45455254
+_SNOD = 0x444F4E53
+_HEAP = 0x50414548
+_SOFT_CACHE = 2
+
+
+@part
+def symbol_table_links(buf: Bytes, ctx: Ints, message: int, links: Ints, stack: Ints) -> int:
+    """Note the links of a group by its symbol table message (IV.A.2.r); return their number.
+
+    Only those that `links` has room for are noted.
+    """
+    tree, heap = address(buf, ctx, message), address(buf, ctx, message + ctx[C_OFFSETS])
+    if tree == UNDEFINED or heap == UNDEFINED or not has_signature(buf, ctx, heap, _HEAP):
+        fail(ctx, OUTSIDE)
+        return 0
+    if u8(buf, ctx, heap + 4) != 0:
+        fail(ctx, GROUP_INDEX_VERSION)
+    size = length(buf, ctx, heap + 8)
+    names = address(buf, ctx, heap + 8 + 2 * ctx[C_LENGTHS])
+    if names == UNDEFINED or not within(buf, ctx, names, size):
+        fail(ctx, OUTSIDE)
+        return 0
+    # on the stack: node, entries, next entry, level
+    top = _enter(buf, ctx, tree, -1, stack)
+    n = 0
+    while top >= 0 and step(ctx):
+        node, entries, entry, level = stack[top, 0], stack[top, 1], stack[top, 2], stack[top, 3]
+        if entry >= entries:
+            top -= 1
+            continue
+        stack[top, 2] += 1
+        stride = ctx[C_LENGTHS] + ctx[C_OFFSETS]
+        below = address(buf, ctx, node + 8 + 2 * ctx[C_OFFSETS] + entry * stride + ctx[C_LENGTHS])
+        if below == UNDEFINED:
+            fail(ctx, OUTSIDE)
+        elif level == 0:
+            n = _symbols(buf, ctx, below, names, size, links, n)
+        else:
+            top = _enter(buf, ctx, below, top, stack)
+    return n
+
+
+@part
+def _enter(buf: Bytes, ctx: Ints, node: int, top: int, stack: Ints) -> int:
+    """Put a node of the tree on the stack; return the new top."""
+    if not has_signature(buf, ctx, node, _TREE):
+        return top
+    level, entries = u8(buf, ctx, node + 5), u16(buf, ctx, node + 6)
+    if u8(buf, ctx, node + 4) != 0 or entries > 2 * ctx[C_NODE_K]:
+        fail(ctx, COUNT)
+    elif top + 1 >= MAX_DEPTH or (top >= 0 and level != stack[top, 3] - 1):
+        fail(ctx, LOOP)
+    else:
+        top += 1
+        stack[top, 0], stack[top, 1], stack[top, 2], stack[top, 3] = node, entries, 0, level
+    return top
+
+
+@part
+def _symbols(buf: Bytes, ctx: Ints, node: int, names: int, size: int, links: Ints, n: int) -> int:
+    """Note the links of a symbol table node; return how many are known."""
+    if not has_signature(buf, ctx, node, _SNOD):
+        return n
+    count = u16(buf, ctx, node + 6)
+    if u8(buf, ctx, node + 4) != 1 or count > 2 * ctx[C_LEAF_K]:
+        fail(ctx, COUNT)
+    entry = 2 * ctx[C_OFFSETS] + 24
+    for i in range(count):
+        if not step(ctx):
+            break
+        if n < links.shape[0]:
+            _symbol(buf, ctx, node + 8 + i * entry, names, size, links, n)
+        n += 1
+    return n
+
+
+@part
+def _symbol(buf: Bytes, ctx: Ints, pos: int, names: int, size: int, links: Ints, n: int) -> None:
+    """Note one symbol table entry (III.C)."""
+    name = address(buf, ctx, pos) - ctx[C_BASE]
+    cache = u32(buf, ctx, pos + 2 * ctx[C_OFFSETS])
+    links[n, L_NAME] = names + name
+    links[n, L_NAME_SIZE] = _name_size(buf, ctx, names + name, names + size)
+    links[n, L_TYPE] = SOFT if cache == _SOFT_CACHE else HARD
+    links[n, L_ORDER] = -1
+    links[n, L_TARGET] = -1
+    if cache != _SOFT_CACHE:
+        links[n, L_TARGET] = address(buf, ctx, pos + ctx[C_OFFSETS])
+        if links[n, L_TARGET] == UNDEFINED and ctx[C_STATUS] == 0:
+            fail(ctx, OUTSIDE)
+
+
+@part
+def _name_size(buf: Bytes, ctx: Ints, pos: int, end: int) -> int:
+    """Return the length of the name at `pos`, which a NUL must end before `end`."""
+    at = pos
+    while at < end and ctx[C_STATUS] == 0:
+        if u8(buf, ctx, at) == 0:
+            if at == pos:
+                fail(ctx, NAME)
+            return at - pos
+        at += 1
+    fail(ctx, NAME)
+    return 0

@@ -1,0 +1,216 @@
+"""The results of a pass over cells, as columns of compact dtypes and tables of what their codes stand for."""
+
+from dataclasses import dataclass, field, fields
+from threading import Lock
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellnet_sd.sources.native import codes
+from cellnet_sd.sources.native.codes import Kind, Reason
+from cellnet_sd.sources.native.compiled import Bytes, Ints
+from cellnet_sd.sources.native.interning import Tables
+from cellnet_sd.sources.native.messages import Filter, NativeType, dataspace, datatype, fill_value, filters
+
+Codes = NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """Objects, one entry each. Codes are into the tables of `Known`, -1 for none; addresses are positions in the file.
+
+    Parameters
+    ----------
+    kind, reason
+        `codes.Kind`, and `codes.Reason` where it is neither absent nor read. All else counts only for datasets.
+    header
+        Where the object's header is; equal for objects that are the same.
+    dtype, shape, fill, filters
+        Codes.
+    storage
+        `codes.Storage`.
+    address, size
+        Where the stored bytes are, and how many there are: of all chunks together where there are several.
+    mask
+        Filters left out, bit by bit, of a single chunk.
+    chunk_shape
+        Code, where there are chunks.
+    chunk_start, chunk_count
+        Rows of `Chunks`, where there are several chunks.
+    text, text_size
+        Where the one value of variable length is, and its bytes; the size is -1 where that is not known from the
+        structure (filtered, or several values).
+    attributes
+        Number of attributes.
+    """
+
+    kind: NDArray[np.uint8]
+    reason: NDArray[np.uint8]
+    header: Ints
+    dtype: Codes
+    shape: Codes
+    fill: Codes
+    filters: Codes
+    storage: NDArray[np.uint8]
+    address: Ints
+    size: Ints
+    mask: NDArray[np.uint32]
+    chunk_shape: Codes
+    chunk_start: Ints
+    chunk_count: Ints
+    text: Ints
+    text_size: Ints
+    attributes: Codes
+
+    def __len__(self) -> int:
+        return self.kind.size
+
+    @classmethod
+    def of(cls, rows: Ints) -> Self:
+        """Return the columns of rows of `codes.F_…`, whose codes are final."""
+        small = {"kind": np.uint8, "reason": np.uint8, "storage": np.uint8, "mask": np.uint32}
+        wide = {"header", "address", "size", "chunk_start", "chunk_count", "text", "text_size"}
+        columns = {}
+        for number, column in enumerate(item.name for item in fields(cls)):
+            dtype = small.get(column, np.int64 if column in wide else np.int32)
+            columns[column] = np.maximum(rows[:, number], 0 if column in small else -1).astype(dtype)
+        return cls(**columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """What lies in the components' groups, or in cells without being a component.
+
+    Parameters
+    ----------
+    objects
+        The members.
+    name
+        Code into `Known.names`; names of what lies among the images begin with `images/`.
+    parent
+        `slot * n_cells + cell` of the component (slot 0 is the cell itself, then the order of `Component`); or, in a
+        group that is itself a member, `-1 - row` of that.
+    """
+
+    objects: Objects
+    name: Codes
+    parent: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """Attributes of cells, components and members.
+
+    Parameters
+    ----------
+    parent
+        As in `Members`.
+    name, dtype, shape
+        Codes.
+    address, size
+        The value's bytes.
+    text, text_size
+        As in `Objects`.
+    """
+
+    parent: Ints
+    name: Codes
+    dtype: Codes
+    shape: Codes
+    address: Ints
+    size: Ints
+    text: Ints
+    text_size: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Chunks:
+    """Chunks of datasets with several; a chunk that is not here is all fill value.
+
+    Parameters
+    ----------
+    address, size
+        The stored bytes.
+    mask
+        Filters left out, bit by bit.
+    index
+        Row-major place in the grid of chunks over the dataset's shape.
+    """
+
+    address: Ints
+    size: Ints
+    mask: NDArray[np.uint32]
+    index: Ints
+
+
+class Distinct[T]:
+    """Values, each once, with their codes."""
+
+    def __init__(self) -> None:
+        self.values: list[T] = []
+        self._codes: dict[T, int] = {}
+
+    def code(self, value: T) -> int:
+        """Return the code of a value, a new one if it is new."""
+        code = self._codes.setdefault(value, len(self.values))
+        if code == len(self.values):
+            self.values.append(value)
+        return code
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What codes stand for, over all passes over a file."""
+
+    dtypes: Distinct[NativeType | None] = field(default_factory=Distinct)
+    shapes: Distinct[tuple[int, ...] | None] = field(default_factory=Distinct)
+    fills: Distinct[bytes | None] = field(default_factory=Distinct)
+    filters: Distinct[tuple[Filter, ...] | None] = field(default_factory=Distinct)
+    chunk_shapes: Distinct[tuple[int, ...]] = field(default_factory=Distinct)
+    names: Distinct[bytes] = field(default_factory=Distinct)
+    lock: Lock = field(default_factory=Lock)
+
+    def translate(self, buf: Bytes, tables: Tables, lengths: int) -> list[Codes]:
+        """Return, per table of one pass, the code here of each of its codes; the last entry is -1, for none."""
+        with self.lock:
+            return [
+                np.array([*self._codes(buf, tables, table, lengths), -1], np.int32) for table in range(codes.TABLES)
+            ]
+
+    def _codes(self, buf: Bytes, tables: Tables, table: int, lengths: int) -> list[int]:
+        rows = tables.entries[table, : tables.counts[table]].tolist()
+        messages = [(buf[pos : pos + size].tobytes(), tag) for pos, size, tag in rows]
+        if table == codes.T_DTYPE:
+            return [self.dtypes.code(datatype(message)) for message, _ in messages]
+        if table == codes.T_SHAPE:
+            return [self.shapes.code(dataspace(message, lengths)) for message, _ in messages]
+        if table == codes.T_FILL:
+            return [self.fills.code(fill_value(message, old=tag == codes.M_OLD_FILL)) for message, tag in messages]
+        if table == codes.T_FILTERS:
+            return [self.filters.code(filters(message)) for message, _ in messages]
+        if table == codes.T_CHUNK_SHAPE:
+            return [self.chunk_shapes.code(_numbers(message, width)) for message, width in messages]
+        return [self.names.code(b"images/" * tag + message) for message, tag in messages]
+
+
+def _numbers(message: bytes, width: int) -> tuple[int, ...]:
+    return tuple(int.from_bytes(message[i : i + width], "little") for i in range(0, len(message), width))
+
+
+_COLUMNS = (codes.F_DTYPE, codes.F_SHAPE, codes.F_FILL, codes.F_FILTERS, codes.F_CHUNK_SHAPE)
+_TABLES = (codes.T_DTYPE, codes.T_SHAPE, codes.T_FILL, codes.T_FILTERS, codes.T_CHUNK_SHAPE)
+
+
+def settle_objects(rows: Ints, translated: list[Codes], known: Known) -> None:
+    """Give rows of objects their final codes; mark the datasets whose messages are not known here."""
+    for column, table in zip(_COLUMNS, _TABLES, strict=True):
+        rows[:, column] = translated[table][rows[:, column]]
+    for column, values, reason in (
+        (codes.F_DTYPE, known.dtypes.values, Reason.DATATYPE),
+        (codes.F_FILTERS, known.filters.values, Reason.FILTER_VERSION),
+        (codes.F_FILL, known.fills.values, Reason.FILL_VERSION),
+    ):
+        unknown = np.array([*(value is None for value in values), False])[rows[:, column]]
+        rows[unknown & (rows[:, codes.F_KIND] == Kind.DATASET), codes.F_REASON] = reason
+        rows[unknown & (rows[:, codes.F_KIND] == Kind.DATASET), codes.F_KIND] = Kind.FALLBACK

@@ -1,0 +1,121 @@
+"""Containers: listing the links of a group, and telling cells from other containers."""
+
+import numpy as np
+
+from cellnet_sd.layout import CELL_MARKERS
+from cellnet_sd.sources.native.attributes import P_NAME, P_NAME_SIZE, find_attributes, split_attribute
+from cellnet_sd.sources.native.codes import (
+    C_STATUS,
+    EXTERNAL_LINK,
+    EXTERNAL_TYPE,
+    GROW,
+    HARD,
+    INCOMPLETE,
+    L_NAME,
+    L_NAME_SIZE,
+    L_TARGET,
+    L_TYPE,
+    SOFT,
+    SOFT_LINK,
+    USER_LINK,
+)
+from cellnet_sd.sources.native.compiled import Bytes, Ints, compiled, part
+from cellnet_sd.sources.native.datasets import is_dataset
+from cellnet_sd.sources.native.headers import read_header
+from cellnet_sd.sources.native.links import group_links, is_group, tracks_order
+from cellnet_sd.sources.native.primitives import fail, matches, step, within
+from cellnet_sd.sources.native.work import Work
+
+CELL = 1
+CONTAINER = 2
+DATASET = 3
+OTHER = 4
+"""Nothing of these, or not understood; the reason says which."""
+
+MARKERS = np.zeros((len(CELL_MARKERS), 24), np.uint8)
+MARKER_SIZES = np.array([len(marker) for marker in CELL_MARKERS], np.int64)
+for _row, _marker in enumerate(CELL_MARKERS):
+    MARKERS[_row, : len(_marker)] = np.frombuffer(_marker.encode(), np.uint8)
+
+
+@compiled
+def list_links(buf: Bytes, ctx: Ints, header: int, w: Work) -> tuple[bool, int]:
+    """Return whether the group with its header at `header` tracks the order of its links, and how many there are."""
+    if not read_header(buf, ctx, header, w.head, w.blocks, w.link_messages, w.attribute_messages):
+        return False, 0
+    if not is_group(w.head):
+        fail(ctx, INCOMPLETE)
+        return False, 0
+    tracked = tracks_order(buf, ctx, w.head)
+    n = group_links(buf, ctx, w.head, w.link_messages, w.links, w.records, w.heap_blocks, w.stack)
+    return tracked, n
+
+
+@compiled
+def classify(buf: Bytes, ctx: Ints, links: Ints, start: int, w: Work, kinds: Bytes, reasons: Bytes) -> int:
+    """Tell for each link from `start` on whether it leads to a cell, a container, a dataset, or none of these and why.
+
+    Returns how many are done: fewer than there are where `ctx[C_MORE_…]` asks for room.
+    """
+    for i in range(start, links.shape[0]):
+        kind = links[i, L_TYPE]
+        kinds[i] = OTHER
+        if kind == HARD:
+            kinds[i] = _kind(buf, ctx, links[i, L_TARGET], w)
+        else:
+            fail(ctx, SOFT_LINK if kind == SOFT else EXTERNAL_LINK if kind == EXTERNAL_TYPE else USER_LINK)
+        if ctx[C_STATUS] == GROW:
+            return i
+        reasons[i] = ctx[C_STATUS]
+        if ctx[C_STATUS] != 0:
+            kinds[i] = OTHER
+        ctx[C_STATUS] = 0
+    return links.shape[0]
+
+
+@part
+def _kind(buf: Bytes, ctx: Ints, header: int, w: Work) -> int:
+    if not read_header(buf, ctx, header, w.head, w.blocks, w.link_messages, w.attribute_messages):
+        return OTHER
+    if is_dataset(w.head):
+        return DATASET
+    if not is_group(w.head):
+        return OTHER
+    n = group_links(buf, ctx, w.head, w.link_messages, w.links, w.records, w.heap_blocks, w.stack)
+    for i in range(n):
+        if ctx[C_STATUS] != 0 or not step(ctx):
+            return OTHER
+        if _is_marker(buf, ctx, w.links[i, L_NAME], w.links[i, L_NAME_SIZE]):
+            return CELL
+    return _kind_by_attributes(buf, ctx, w)
+
+
+@part
+def _kind_by_attributes(buf: Bytes, ctx: Ints, w: Work) -> int:
+    for i in range(find_attributes(buf, ctx, w.head, w.attribute_messages, w.records, w.heap_blocks, w.stack)):
+        if not step(ctx) or not split_attribute(
+            buf, ctx, w.attribute_messages[i, 0], w.attribute_messages[i, 1], w.parts
+        ):
+            return OTHER
+        if _is_marker(buf, ctx, w.parts[P_NAME], w.parts[P_NAME_SIZE]):
+            return CELL
+    return CONTAINER
+
+
+@part
+def _is_marker(buf: Bytes, ctx: Ints, pos: int, size: int) -> bool:
+    for marker in range(MARKER_SIZES.size):
+        if matches(buf, ctx, pos, size, MARKERS[marker, : MARKER_SIZES[marker]]):
+            return True
+    return False
+
+
+@compiled
+def gather(buf: Bytes, ctx: Ints, positions: Ints, offsets: Ints, out: Bytes) -> None:
+    """Copy runs of bytes of the file one after the other: the one from `positions[i]` to `out[offsets[i]:]`."""
+    for i in range(positions.size):
+        size = offsets[i + 1] - offsets[i]
+        if offsets[i] < 0 or offsets[i + 1] > out.size or not within(buf, ctx, positions[i], size):
+            return
+        for k in range(size):
+            out[offsets[i] + k] = buf[positions[i] + k]

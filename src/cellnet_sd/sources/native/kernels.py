@@ -1,0 +1,151 @@
+"""Loops over stored bytes: copying runs of them, packing what is not zero, checking, and following references."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellnet_sd.sources.native.codes import C_BASE, C_OFFSETS, C_STATUS
+from cellnet_sd.sources.native.compiled import Bytes, Ints, compiled, uint32, uint64
+from cellnet_sd.sources.native.global_heap import object_of
+from cellnet_sd.sources.native.primitives import number, product, u32, within
+
+_PIECES = 16
+_PIECE = 256
+FINITE = 0
+NOT_FINITE = 1
+TOO_LARGE = 2
+
+
+@compiled
+def copy_runs(buf: Bytes, ctx: Ints, positions: Ints, offsets: Ints, out: Bytes) -> None:
+    """Copy runs of bytes of the file one after the other: the one from `positions[i]` to `out[offsets[i]:]`."""
+    for i in range(positions.size):
+        start, stop = offsets[i], offsets[i + 1]
+        if start < 0 or stop < start or stop > out.size or not within(buf, ctx, positions[i], stop - start):
+            return
+        _copy(buf, positions[i], out, start, stop - start)
+
+
+@compiled
+def copy_rows(buf: Bytes, ctx: Ints, positions: Ints, size: int, rows: Ints, out: Bytes) -> None:
+    """Copy runs of `size` bytes: the one from `positions[i]` to row `rows[i]` of `out`, whose rows have that size."""
+    for i in range(positions.size):
+        start = rows[i] * size
+        if start < 0 or start > out.size - size or not within(buf, ctx, positions[i], size):
+            return
+        _copy(buf, positions[i], out, start, size)
+
+
+@compiled
+def _copy(source: Bytes, start: int, target: Bytes, at: int, size: int) -> None:
+    """Copy bytes that the caller has seen to lie in both arrays."""
+    for i in range(size):
+        target[uint64(at + i)] = source[uint64(start + i)]
+
+
+@compiled
+def pack(
+    values: NDArray[np.float32], at: int, indices: NDArray[np.int32], kept: NDArray[np.float32]
+) -> tuple[int, int, int]:
+    """Append the values that are not zero, and their indices, from position `at` on.
+
+    There must be room for all values, or nothing is done. Returns the position after the last, how many values float32
+    cannot hold exactly, and whether one is not finite, or too large for float32.
+    """
+    n = values.size
+    if at < 0 or at + n > indices.size or at + n > kept.size:
+        return at, 0, FINITE
+    end = at
+    for i in range(n):
+        indices[end] = i
+        kept[end] = values[i]
+        end += values[i] != 0
+    fault, inexact = FINITE, 0
+    for k in range(at, end):
+        value = values[indices[k]]
+        if not np.isfinite(value):
+            fault = max(fault, NOT_FINITE)
+        elif not np.isfinite(kept[k]):
+            fault = max(fault, TOO_LARGE) if fault != NOT_FINITE else fault
+        inexact += kept[k] != value
+    return end, inexact, fault
+
+
+@compiled
+def fletcher32(data: Bytes, size: int) -> int:
+    """Return Fletcher's checksum of the first `size` bytes, as HDF5 computes it: over big-endian words of 16 bits."""
+    first = second = uint32(0)
+    size = min(size, data.size)
+    at = 0
+    while at + 1 < size:
+        stop = min(size - size % 2, at + 720)  # sums of 360 words fit into 32 bits
+        while at < stop:
+            first = uint32(first + (uint32(data[at]) << uint32(8) | uint32(data[at + 1])))
+            second = uint32(second + first)
+            at += 2
+        first = uint32((first & uint32(0xFFFF)) + (first >> uint32(16)))
+        second = uint32((second & uint32(0xFFFF)) + (second >> uint32(16)))
+    if at < size:
+        first = uint32(first + (uint32(data[at]) << uint32(8)))
+        second = uint32(second + first)
+        first = uint32((first & uint32(0xFFFF)) + (first >> uint32(16)))
+        second = uint32((second & uint32(0xFFFF)) + (second >> uint32(16)))
+    first = uint32((first & uint32(0xFFFF)) + (first >> uint32(16)))
+    second = uint32((second & uint32(0xFFFF)) + (second >> uint32(16)))
+    return uint32(second << uint32(16) | first)
+
+
+@compiled
+def unshuffle(data: Bytes, size: int, out: Bytes) -> None:
+    """Undo the shuffle filter for elements of `size` bytes; what is left of an element at the end stays as it is."""
+    n = min(data.size, out.size)
+    if size <= 1 or size > n:
+        _copy(data, 0, out, 0, n)
+        return
+    count = n // size
+    for byte in range(size):
+        start = byte * count
+        for i in range(count):
+            out[uint64(i * size + byte)] = data[uint64(start + i)]
+    _copy(data, count * size, out, count * size, n - count * size)
+
+
+@compiled
+def resolve(buf: Bytes, ctx: Ints, references: Bytes, item_sizes: Ints, positions: Ints, sizes: Ints) -> int:
+    """Find values of variable length by their references (length, collection, index; IV.A.2.d, class 9).
+
+    Fills position and size in bytes of each; the size of each item is given. Returns how many were found: fewer than
+    there are where one cannot be, `ctx[C_STATUS]` then says why.
+    """
+    width = 8 + ctx[C_OFFSETS]
+    for i in range(positions.size):
+        count = u32(references, ctx, i * width)
+        collection = number(references, ctx, i * width + 4, ctx[C_OFFSETS])
+        index = u32(references, ctx, i * width + 4 + ctx[C_OFFSETS])
+        positions[i], sizes[i] = 0, 0
+        size = product(count, item_sizes[i])
+        if ctx[C_STATUS] == 0 and size > 0 and collection != 0:
+            positions[i], sizes[i] = object_of(buf, ctx, collection + ctx[C_BASE], index, size), size
+        if ctx[C_STATUS] != 0:
+            return i
+    return positions.size
+
+
+@compiled
+def sample_hash(buf: Bytes, ctx: Ints, positions: Ints, sizes: Ints, out: Ints) -> None:
+    """Fill `out` with two hashes (n, 2) of each run of bytes: of its size and 16 pieces of 256 bytes spread over it.
+
+    Not a cryptographic hash: what it takes for equal is compared in full.
+    """
+    for i in range(positions.size):
+        size = sizes[i]
+        first, second = size * 0x2545F4914F6CDD1D, size ^ 0x2127599BF4325C37
+        if not within(buf, ctx, positions[i], size):
+            return
+        for piece in range(_PIECES):
+            start = max(0, size - _PIECE) * piece // (_PIECES - 1)
+            for at in range(start, min(start + _PIECE, size)):
+                byte = buf[positions[i] + at]
+                first = (first ^ byte) * 0x100000001B3
+                second = (second + byte) * 0x5851F42D4C957F2D + 1
+                second ^= second >> 31
+        out[i, 0], out[i, 1] = first, second

@@ -1,0 +1,263 @@
+"""Scanning the structure of a Cell-NET file: its containers and cells, then, batch by batch, their objects."""
+
+import mmap
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from cellnet_sd.layout import Component
+from cellnet_sd.sources.native import codes
+from cellnet_sd.sources.native.cells import Outputs, read_cells
+from cellnet_sd.sources.native.codes import FIELDS, Kind, Reason
+from cellnet_sd.sources.native.columns import Attributes, Chunks, Codes, Known, Members, Objects, settle_objects
+from cellnet_sd.sources.native.compiled import (
+    Bytes,
+    Ints,
+    first_compilation,
+    forget_compiled,
+    is_compiled,
+    mark_compiled,
+)
+from cellnet_sd.sources.native.containers import classify, gather, list_links
+from cellnet_sd.sources.native.headers import read_header
+from cellnet_sd.sources.native.interning import Tables, grown, intern, new_tables
+from cellnet_sd.sources.native.primitives import lookup3
+from cellnet_sd.sources.native.superblock import Superblock, budget, read_superblock
+from cellnet_sd.sources.native.walk import Cells, Container, Other, walk
+from cellnet_sd.sources.native.work import SLOTS, new_work, with_room
+
+BATCH: Final = 65_536
+"""Cells that one pass should take: its memory is about 1.2 kB per cell."""
+
+_BYTES_PER_ROW: Final = 32
+"""The least that a member, attribute or chunk takes in the file."""
+
+
+class Batch(NamedTuple):
+    """What a pass over consecutive cells finds."""
+
+    components: Mapping[Component, Objects]
+    """One entry per cell."""
+    groups: Objects
+    """The cells' own groups."""
+    members: Members
+    attributes: Attributes
+    chunks: Chunks
+
+    def not_native(self) -> Counter[str]:
+        """Return how many objects are not read here, by reason."""
+        reasons: Counter[str] = Counter()
+        for objects in (*self.components.values(), self.members.objects):
+            left = objects.reason[objects.kind >= Kind.EXTERNAL]
+            counts = np.bincount(left, minlength=1).tolist()
+            reasons.update({Reason(reason).name: n for reason, n in enumerate(counts) if n})
+        return reasons
+
+
+@dataclass(frozen=True, slots=True)
+class NativeScan:
+    """The containers and cells of a file, and a way to all their objects. Several threads may read at once.
+
+    Parameters
+    ----------
+    path
+        The file.
+    superblock
+        The mapped file, and how to read it.
+    containers
+        Every group that is no cell, the root first.
+    cells
+        The cells, container by container, in tracked order or sorted by name.
+    others
+        What lies beside the cells in containers.
+    known
+        What the codes of all batches stand for.
+    """
+
+    path: Path
+    superblock: Superblock
+    containers: tuple[Container, ...]
+    cells: Cells
+    others: tuple[Other, ...]
+    known: Known
+
+    @property
+    def buf(self) -> Bytes:
+        """The mapped bytes of the file."""
+        return self.superblock.buf
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def read(self, start: int = 0, stop: int | None = None) -> Batch:
+        """Read all objects of the cells in `start:stop`; see `BATCH` for how many to take at once."""
+        return self.read_at(self.cells.header[start:stop])
+
+    def read_at(self, headers: Ints) -> Batch:
+        """Read all objects of the cells whose groups have their headers at `headers`."""
+        ctx, outputs, translated = run(self, read_cells, headers, new_outputs(headers.size))
+        used = ctx[[codes.C_MEMBERS, codes.C_ATTRIBUTES, codes.C_CHUNKS]].tolist()
+        return _batch(outputs, used, translated, self.known)
+
+
+def scan_structure(path: Path) -> NativeScan:
+    """Map a file and find its cells.
+
+    Parameters
+    ----------
+    path
+        An HDF5 file.
+
+    Raises
+    ------
+    UnreadableStructureError
+        If the file as a whole is not for this reader; its `reason` tells damage from what is merely not known.
+    """
+    warm()
+    buf = _mapped(path)
+    work = new_work()
+    superblock = read_superblock(buf, work)
+    superblock.ctx[codes.C_STEPS] = budget(buf.size)
+    containers, cells, others = walk(superblock, work)
+    return NativeScan(path, superblock, containers, cells, others, Known())
+
+
+@cache
+def warm() -> None:
+    """Compile all that is called from here, or load what an earlier process has kept; see `is_compiled`."""
+    if is_compiled():
+        try:
+            _run_on_nothing()
+        except (EOFError, UnpicklingError):
+            forget_compiled()
+        else:
+            return
+    with first_compilation():
+        if _run_on_nothing():
+            mark_compiled()
+
+
+def _run_on_nothing() -> bool:
+    """Run everything on an empty file; whether all is kept for the next process."""
+    kept = True
+    for function, arguments in _calls():
+        try:
+            function(*arguments)
+        except OSError:  # compiled, but the folder has no room
+            function(*arguments)
+            kept = False
+    return kept
+
+
+def _calls() -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
+    buf, ctx, none = np.frombuffer(b"", np.uint8), np.zeros(codes.CTX_SIZE, np.int64), np.empty(0, np.int64)
+    work, marks = new_work(), np.empty(0, np.uint8)
+    links = np.empty((0, codes.LINK_COLUMNS), np.int64)
+    return [
+        (read_cells, (buf, ctx, none, 0, work, new_tables(2), new_outputs(0))),
+        (list_links, (buf, ctx, 0, work)),
+        (classify, (buf, ctx, links, 0, work, marks, marks)),
+        (gather, (buf, ctx, none, none, marks)),
+        (read_header, (buf, ctx, 0, work.head, work.blocks, work.link_messages, work.attribute_messages)),
+        (intern, (buf, ctx, new_tables(2), 0, 0, 0, 0, 0)),
+        (lookup3, (buf, ctx, 0, 0, -4)),
+    ]
+
+
+def _mapped(path: Path) -> Bytes:
+    with path.open("rb") as file:
+        if file.seek(0, 2) == 0:
+            return np.empty(0, np.uint8)
+        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+
+
+def run(
+    scan: NativeScan, read: Callable[..., int], headers: Ints, outputs: Outputs
+) -> tuple[Ints, Outputs, list[Codes]]:
+    """Read what is at `headers` into outputs that grow where they are full; return the final state and codes too."""
+    buf, n = scan.buf, headers.size
+    ctx = scan.superblock.ctx.copy()
+    ctx[codes.C_STEPS] = budget(buf.size)
+    ctx[codes.C_ROWS] = 100_000 + buf.size // _BYTES_PER_ROW
+    tables, work = new_tables(1024), new_work()
+    done = 0
+    while (done := read(buf, ctx, headers, done, work, tables, outputs)) < n:
+        if (larger := with_room(ctx, work)) is not None:
+            work = larger
+        else:
+            tables, outputs = _larger(buf, ctx, tables, outputs)
+    return ctx, outputs, scan.known.translate(buf, tables, int(ctx[codes.C_LENGTHS]))
+
+
+def new_outputs(n: int) -> Outputs:
+    """Return room for what is mostly found in so many cells."""
+    return Outputs(
+        np.empty((n * SLOTS, FIELDS), np.int64),
+        np.empty((4 * n + 64, FIELDS), np.int64),
+        np.empty((4 * n + 64, codes.ATTRIBUTE_COLUMNS), np.int64),
+        np.empty((n + 64, codes.CHUNK_COLUMNS), np.int64),
+    )
+
+
+def _larger(buf: Bytes, ctx: Ints, tables: Tables, outputs: Outputs) -> tuple[Tables, Outputs]:
+    """Return tables and outputs with twice the room where they are more than half full."""
+    capacity = tables.entries.shape[1]
+    if 2 * tables.counts.max() >= capacity:
+        tables = grown(buf, ctx, tables)
+    used = ctx[[codes.C_MEMBERS, codes.C_ATTRIBUTES, codes.C_CHUNKS]].tolist()
+    arrays = [_doubled(array, n) for array, n in zip(outputs[1:], used, strict=True)]
+    return tables, Outputs(outputs.objects, *arrays)
+
+
+def _doubled(array: Ints, used: int) -> Ints:
+    larger = np.empty((2 * array.shape[0], array.shape[1]), np.int64)
+    larger[:used] = array[:used]
+    return larger
+
+
+def _batch(outputs: Outputs, used: list[int], translated: list[Codes], known: Known) -> Batch:
+    """Return a pass's rows as columns."""
+    n = outputs.objects.shape[0] // SLOTS
+    members, attributes, chunks = (rows[:count] for rows, count in zip(outputs[1:], used, strict=True))
+    for rows in (outputs.objects, members):
+        settle_objects(rows, translated, known)
+    slots = [Objects.of(outputs.objects[slot::SLOTS]) for slot in range(SLOTS)]
+    names = translated[codes.T_NAME]
+    attributes[:, codes.A_PARENT] = _parents(attributes[:, codes.A_PARENT], n)
+    return Batch(
+        dict(zip(Component, slots[1:], strict=True)),
+        slots[0],
+        Members(Objects.of(members), names[members[:, codes.F_NAME]], _parents(members[:, codes.F_PARENT], n)),
+        attribute_columns(attributes, translated),
+        chunk_columns(chunks),
+    )
+
+
+def _parents(parents: Ints, n: int) -> Ints:
+    """Return the parents of members and attributes by slot, then cell; those that are members stay negative."""
+    return np.where(parents >= 0, parents % SLOTS * n + parents // SLOTS, parents)
+
+
+def attribute_columns(rows: Ints, translated: list[Codes]) -> Attributes:
+    """Return rows of attributes as columns."""
+    return Attributes(
+        rows[:, codes.A_PARENT].copy(),
+        translated[codes.T_NAME][rows[:, codes.A_NAME]],
+        translated[codes.T_DTYPE][rows[:, codes.A_DTYPE]],
+        translated[codes.T_SHAPE][rows[:, codes.A_SHAPE]],
+        rows[:, codes.A_ADDRESS].copy(),
+        rows[:, codes.A_SIZE].copy(),
+        rows[:, codes.A_TEXT].copy(),
+        rows[:, codes.A_TEXT_SIZE].copy(),
+    )
+
+
+def chunk_columns(rows: Ints) -> Chunks:
+    """Return rows of chunks as columns."""
+    return Chunks(rows[:, 0].copy(), rows[:, 1].copy(), rows[:, 2].astype(np.uint32), rows[:, 3].copy())

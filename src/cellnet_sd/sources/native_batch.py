@@ -1,0 +1,431 @@
+"""From what the structure reader found in a batch of cells to where everything is: codes of layouts, and lists."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cellnet_sd.layout import Component
+from cellnet_sd.sources.locations import CHUNK_COLUMNS, Filter, Layout, Located, Place, Ragged, StoredValue
+from cellnet_sd.sources.native.codes import Kind, Reason, Storage
+from cellnet_sd.sources.native.columns import Objects
+from cellnet_sd.sources.native.scan import Batch, NativeScan
+from cellnet_sd.sources.native_values import Bytes, damage
+
+Ints = NDArray[np.int64]
+_STORAGE: Final = {
+    Storage.NONE: "none",
+    Storage.COMPACT: "compact",
+    Storage.CONTIGUOUS: "contiguous",
+    Storage.SINGLE: "single",
+    Storage.CHUNKED: "chunked",
+}
+_OUTSIDE: Final = {
+    Reason.EXTERNAL_STORAGE: "external storage (bytes in another file) is not followed",
+    Reason.VIRTUAL: "a virtual dataset points to other datasets, which is not followed",
+}
+_MAX_INFLATION: Final = 1032
+_ALWAYS_ALLOWED: Final = 16 * 2**20
+_EMPTY: Final = "an empty (null) dataspace is stored"
+
+
+def combined(*columns: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
+    """Return a code for each distinct row of columns of integers, and the first row that has it."""
+    key = np.zeros(len(columns[0]), np.int64)
+    span = 1
+    for column in columns:
+        if not len(column):
+            break
+        low, high = int(column.min()), int(column.max())
+        if high - low >= 2**31:
+            column = pd.factorize(column)[0]
+            low, high = 0, len(column)
+        width = high - low + 1
+        if span * width >= 2**62:
+            key = pd.factorize(key)[0].astype(np.int64)
+            span = len(key)
+        if width > 1:
+            key = key * width + (column.astype(np.int64) - low)
+            span *= width
+    codes, distinct = pd.factorize(key)
+    firsts = np.empty(len(distinct), np.intp)
+    firsts[codes[::-1]] = np.arange(len(codes))[::-1]
+    return codes.astype(np.int32), firsts
+
+
+def combined_lists(counts: Ints, flat: Ints) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
+    """Return a code for each distinct list of integers, and the first list that has it; lists follow one another."""
+    codes = np.full(len(counts), -1, np.int32)
+    starts = np.cumsum(counts) - counts
+    firsts: list[NDArray[np.intp]] = []
+    n_codes = 0
+    for count in np.unique(counts).tolist():
+        rows = np.flatnonzero(counts == count)
+        columns = [flat[starts[rows] + at] for at in range(count)] or [np.zeros(len(rows), np.int64)]
+        found, first = combined(*columns)
+        codes[rows] = found + n_codes
+        firsts.append(rows[first])
+        n_codes += len(first)
+    return codes, np.concatenate([*firsts, np.empty(0, np.intp)])
+
+
+@dataclass(frozen=True)
+class LocatedBatch:
+    """The objects of a batch of cells, as columns of places.
+
+    Parameters
+    ----------
+    scan, batch
+        The file, and what was found in it.
+    stored
+        Its bytes.
+    """
+
+    scan: NativeScan
+    batch: Batch
+    stored: Bytes
+
+    def __len__(self) -> int:
+        return len(self.batch.groups)
+
+    def located(self, component: Component) -> Located:
+        """Return where a component of every cell is."""
+        objects, slot = self.batch.components[component], 1 + list(Component).index(component)
+        n = len(self)
+        attrs = self._attribute_sets[0][slot * n : (slot + 1) * n]
+        names = self._member_names[0][slot * n : (slot + 1) * n]
+        return self._located(objects, slot, attrs, names, component)
+
+    def own(self) -> Located:
+        """Return where the objects are that stand for cells; of groups, without what lies in them."""
+        none = np.full(len(self), -1, np.int32)
+        return self._located(self.batch.groups, 0, none, none, "object")
+
+    def _located(
+        self, objects: Objects, slot: int, attrs: NDArray[np.int32], names: NDArray[np.int32], what: str
+    ) -> Located:
+        rows = self._rows_of(slot)
+        keep_attrs = what == Component.CCC
+        layouts, code = self._layouts(objects, attrs, names, what, keep_attrs=keep_attrs)
+        known = dict(zip(layouts, range(len(layouts)), strict=True))
+        members = self._members(slot, rows, known, keep_attrs=keep_attrs) if len(rows) else None
+        address, size = self._place(objects)
+        chunks, address = self._chunks(objects, slot, rows, address)
+        if members is not None and chunks is not None:
+            members = self._with_chunks(members, rows, chunks)
+        return Located(tuple(known), code, address, size, self._names, members, chunks)
+
+    def loose(self, rows: NDArray[np.intp]) -> list[Place | None]:
+        """Return where members are that lie in cells without being a component."""
+        objects = _taken(self.batch.members.objects, rows)
+        none = np.full(len(rows), -1, np.int32)
+        layouts, code = self._layouts(objects, none, none, "member", keep_attrs=False)
+        columns = {name: getattr(self.batch.chunks, name) for name in CHUNK_COLUMNS}
+        address, size = self._place(objects)
+        places = zip(code.tolist(), address.tolist(), size.tolist(), strict=True)
+        return [Place(layouts[at], *where, columns) if at >= 0 else None for at, *where in places]
+
+    # --- layouts -----------------------------------------------------------------------------------------------------
+
+    def _layouts(
+        self, objects: Objects, attrs: NDArray[np.int32], names: NDArray[np.int32], what: str, *, keep_attrs: bool
+    ) -> tuple[list[Layout], NDArray[np.int32]]:
+        """Return the distinct layouts of objects, and each one's code; -1 where there is none."""
+        is_group = objects.kind == Kind.GROUP
+        attrs = np.where(is_group | keep_attrs, attrs, -1)
+        keys = (objects.kind, objects.reason, objects.storage, objects.dtype, objects.shape, objects.fill)
+        more = (objects.filters, objects.chunk_shape, objects.mask, objects.text_size >= 0, attrs, names)
+        codes, firsts = combined(*keys, *more)
+        layouts = [self._layout(objects, int(at), int(attrs[at]), int(names[at]), what) for at in firsts]
+        codes = self._too_large(objects, codes, layouts)
+        absent = [at for at, layout in enumerate(layouts) if layout is None]
+        final = np.cumsum([layout is not None for layout in layouts]) - 1
+        final[absent] = -1
+        return [layout for layout in layouts if layout is not None], final.astype(np.int32)[codes]
+
+    def _layout(self, objects: Objects, at: int, attrs: int, names: int, what: str) -> Layout | None:
+        kind, reason = Kind(int(objects.kind[at])), Reason(int(objects.reason[at]))
+        if kind is Kind.ABSENT:
+            return None
+        if kind is Kind.EXTERNAL:
+            link = f"{what.rpartition('/')[2]!r} is a link to another file, which is not followed"
+            return Layout("unreadable", reason=_OUTSIDE.get(reason, link))
+        if kind is Kind.DAMAGED:
+            return Layout("unreadable", reason=damage(reason.name))
+        stated = self._attribute_sets[2][attrs] if attrs >= 0 else ()
+        if kind is Kind.FALLBACK or stated is None:
+            return Layout("h5py", reason="" if kind is Kind.GROUP else reason.name)
+        if kind is Kind.GROUP:
+            return Layout("group", attrs=stated, members=self._member_names[1][names] if names >= 0 else ())
+        return self._dataset_layout(objects, at, stated)
+
+    def _dataset_layout(self, objects: Objects, at: int, attrs: tuple[tuple[str, StoredValue], ...]) -> Layout:
+        known = self.scan.known
+        dtype, shape = known.dtypes.values[objects.dtype[at]], known.shapes.values[objects.shape[at]]
+        assert dtype is not None  # else it is left to libhdf5
+        fill, steps, chunk = int(objects.fill[at]), int(objects.filters[at]), int(objects.chunk_shape[at])
+        filters = (known.filters.values[steps] or ()) if steps >= 0 else ()
+        return Layout(
+            "text" if objects.text_size[at] >= 0 else _STORAGE[Storage(int(objects.storage[at]))],
+            dtype.kind,
+            dtype.dtype.str,
+            shape,
+            (known.fills.values[fill] or b"") if fill >= 0 else b"",
+            tuple(Filter(step.number, step.values) for step in filters),
+            int(objects.mask[at]),
+            known.chunk_shapes.values[chunk] if chunk >= 0 else (),
+            attrs,
+            reason=_EMPTY if shape is None else "",
+        )
+
+    def _too_large(
+        self, objects: Objects, codes: NDArray[np.int32], layouts: list[Layout | None]
+    ) -> NDArray[np.int32]:
+        """Give datasets that are larger than their stored bytes can be a layout of their own, which says so."""
+        declared = np.array([0 if layout is None else self._declared(layout) for layout in layouts], np.float64)[codes]
+        stored = objects.size
+        for row in np.flatnonzero(declared > np.maximum(_ALWAYS_ALLOWED, _MAX_INFLATION * stored)).tolist():
+            layout = layouts[codes[row]]
+            assert layout is not None  # it declares something
+            reason = f"{int(declared[row]):,} bytes are declared but only {int(stored[row]):,} are stored"
+            layouts.append(Layout("unreadable", layout.kind, layout.dtype, layout.shape, reason=reason))
+            codes[row] = len(layouts) - 1
+        return codes
+
+    def _declared(self, layout: Layout) -> int:
+        """Return how many bytes a dataset decodes to."""
+        if layout.storage in ("group", "h5py", "unreadable") or layout.shape is None:
+            return 0
+        is_reference = layout.kind.startswith("vlen")
+        return math.prod(layout.shape) * (self.stored.reference_size if is_reference else np.dtype(layout.dtype).itemsize)
+
+    def _place(self, objects: Objects) -> tuple[Ints, Ints]:
+        """Return address and size of objects; of those in several chunks, the first and the number of their chunks."""
+        text = objects.text_size >= 0
+        several = objects.storage == Storage.CHUNKED
+        address = np.where(text, objects.text, np.where(several, objects.chunk_start, objects.address))
+        size = np.where(text, objects.text_size, np.where(several, objects.chunk_count, objects.size))
+        is_stored = (objects.kind == Kind.DATASET) & (text | (objects.storage != Storage.NONE))
+        return np.where(is_stored, address, 0), np.where(is_stored, size, 0)
+
+    # --- members -----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _owner(self) -> Ints:
+        """Of each member, the component it lies in, as `slot * n + cell`."""
+        parent = self.batch.members.parent
+        owner = parent.copy()
+        while (inner := np.flatnonzero(owner < 0)).size:
+            owner[inner] = owner[-1 - owner[inner]]
+        return owner
+
+    @cached_property
+    def _sorted(self) -> NDArray[np.intp]:
+        """Members by owner, those of one owner with parents first."""
+        return np.argsort(self._owner, kind="stable")
+
+    def _rows_of(self, slot: int) -> NDArray[np.intp]:
+        """Return the members in one component of all cells, cell by cell."""
+        n = len(self)
+        ends = np.searchsorted(self._owner[self._sorted], [slot * n, (slot + 1) * n])
+        return self._sorted[ends[0] : ends[1]]
+
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(name.decode(errors="replace") for name in self.scan.known.names.values)
+
+    @cached_property
+    def _member_names(self) -> tuple[NDArray[np.int32], list[tuple[str, ...]]]:
+        """Return, per component of each cell, the code of the set of names in it, -1 for none; and the sets."""
+        members = self.batch.members
+        direct = np.flatnonzero(members.parent >= len(self))
+        order = direct[np.lexsort((members.name[direct], members.parent[direct]))]
+        parents, counts = np.unique(members.parent[order], return_counts=True)
+        codes, firsts = combined_lists(counts, members.name[order].astype(np.int64))
+        of_parent = np.full((1 + len(Component)) * len(self), -1, np.int32)
+        of_parent[parents] = codes
+        starts = np.cumsum(counts) - counts
+        lists = [members.name[order[starts[at] : starts[at] + counts[at]]] for at in firsts]
+        return of_parent, [tuple(sorted(self._names[code] for code in names)) for names in lists]
+
+    def _members(self, slot: int, rows: NDArray[np.intp], known: dict[Layout, int], *, keep_attrs: bool) -> Ragged:
+        members = self.batch.members
+        objects = _taken(members.objects, rows)
+        attrs = self._attribute_sets[1][rows]
+        layouts, code = self._layouts(objects, attrs, np.full(len(rows), -1, np.int32), "member", keep_attrs=keep_attrs)
+        final = np.array([*(known.setdefault(layout, len(known)) for layout in layouts), -1], np.int32)
+        cell = self._owner[rows] - slot * len(self)
+        offsets = np.searchsorted(cell, np.arange(len(self) + 1))
+        place = np.full(len(members.parent), -1, np.int64)
+        place[rows] = np.arange(len(rows)) - offsets[cell]
+        parent = members.parent[rows]
+        inside = parent < 0
+        above = np.where(inside, place[np.where(inside, -1 - parent, 0)], -1)
+        address, size = self._place(objects)
+        columns = {"name": members.name[rows], "parent": above.astype(np.int32), "code": final[code]}
+        return Ragged(offsets.astype(np.int64), {**columns, "address": address, "size": size})
+
+    # --- chunks ------------------------------------------------------------------------------------------------------
+
+    def _chunks(
+        self, objects: Objects, slot: int, rows: NDArray[np.intp], address: Ints
+    ) -> tuple[Ragged | None, Ints]:
+        """Return the chunks of a component and its members, cell by cell, and the addresses that count in them."""
+        several = np.flatnonzero((objects.kind == Kind.DATASET) & (objects.storage == Storage.CHUNKED))
+        members = _taken(self.batch.members.objects, rows)
+        inside = np.flatnonzero((members.kind == Kind.DATASET) & (members.storage == Storage.CHUNKED))
+        if not len(several) and not len(inside):
+            return None, address
+        owner = np.concatenate([several, self._owner[rows[inside]] - slot * len(self)])
+        start = np.concatenate([objects.chunk_start[several], members.chunk_start[inside]])
+        count = np.concatenate([objects.chunk_count[several], members.chunk_count[inside]])
+        order = np.argsort(owner, kind="stable")
+        owner, start, count = owner[order], start[order], count[order]
+        at = np.repeat(start - (np.cumsum(count) - count), count) + np.arange(count.sum())
+        offsets = np.searchsorted(np.repeat(owner, count), np.arange(len(self) + 1)).astype(np.int64)
+        columns = {name: getattr(self.batch.chunks, name)[at] for name in CHUNK_COLUMNS}
+        address[several] = 0  # a component's own chunks come first
+        return Ragged(offsets, columns), address
+
+    def _with_chunks(self, members: Ragged, rows: NDArray[np.intp], chunks: Ragged) -> Ragged:
+        """Return members whose addresses count in their cell's list of chunks."""
+        objects = _taken(self.batch.members.objects, rows)
+        inside = np.flatnonzero((objects.kind == Kind.DATASET) & (objects.storage == Storage.CHUNKED))
+        cell = np.searchsorted(members.offsets, inside, side="right") - 1
+        count = objects.chunk_count[inside]
+        before = np.cumsum(count) - count
+        first = np.searchsorted(cell, cell, side="left")
+        address = members.columns["address"].copy()
+        address[inside] = before - before[first] if len(inside) else 0
+        return Ragged(members.offsets, {**members.columns, "address": address})
+
+    # --- attributes --------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _attribute_sets(
+        self,
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32], list[tuple[tuple[str, StoredValue], ...] | None]]:
+        """Return codes of the sets of attributes of components and of members, -1 for none, and the sets.
+
+        A set is `None` where an attribute's type is not known here.
+        """
+        parent = self.batch.attributes.parent
+        chosen = np.flatnonzero((parent >= len(self)) | (parent < 0))
+        chosen = chosen[np.argsort(parent[chosen], kind="stable")]
+        values, value_of = self.attribute_values(chosen)
+        parents, counts = np.unique(parent[chosen], return_counts=True)
+        codes, firsts = combined_lists(counts, values.astype(np.int64))
+        of_slot = np.full((1 + len(Component)) * len(self), -1, np.int32)
+        of_member = np.full(len(self.batch.members.parent), -1, np.int32)
+        is_member = parents < 0
+        of_slot[parents[~is_member]] = codes[~is_member]
+        of_member[-1 - parents[is_member]] = codes[is_member]
+        starts = np.cumsum(counts) - counts
+        sets: list[tuple[tuple[str, StoredValue], ...] | None] = []
+        for at in firsts.tolist():
+            own = [value_of[code] for code in values[starts[at] : starts[at] + counts[at]].tolist()]
+            kept = tuple(value for value in own if value is not None and value[1].shape != _NULL)
+            sets.append(None if None in own else kept)
+        return of_slot, of_member, sets
+
+    def attribute_values(
+        self, rows: NDArray[np.intp]
+    ) -> tuple[NDArray[np.int32], list[tuple[str, StoredValue] | None]]:
+        """Return a code for the name and value of each attribute at `rows`, and what the codes stand for.
+
+        `None` stands for what is not known here, or cannot be read.
+        """
+        attributes, known = self.batch.attributes, self.scan.known
+        dtypes = known.dtypes.values
+        varies = np.array([*(dtype is not None and dtype.kind.startswith("vlen") for dtype in dtypes), False])
+        varying = varies[attributes.dtype[rows]]
+        counts = np.where(varying, attributes.size[rows] // self.stored.reference_size, 1)
+        positions = np.repeat(attributes.address[rows], counts)
+        sizes = np.repeat(np.where(varying, 0, attributes.size[rows]), counts)
+        bad = self._resolve(rows[varying], np.repeat(varying, counts), positions, sizes)
+        data, offsets = gathered(self.stored, positions, sizes)
+        flat, _ = distinct_runs(data, offsets)
+        lists, _ = combined_lists(counts, flat.astype(np.int64))
+        starts = np.cumsum(counts) - counts
+        unknown = np.zeros(len(rows), bool)
+        unknown[np.searchsorted(starts, bad, side="right") - 1] = True
+        keys = (attributes.name[rows], attributes.dtype[rows], attributes.shape[rows], lists, unknown)
+        codes, firsts = combined(*keys)
+        values = []
+        for at in firsts.tolist():
+            runs = [data[offsets[i] : offsets[i + 1]].tobytes() for i in range(starts[at], starts[at] + counts[at])]
+            values.append(None if unknown[at] else self._value(int(rows[at]), runs))
+        return codes, values
+
+    def _resolve(self, rows: NDArray[np.intp], at: NDArray[np.bool_], positions: Ints, sizes: Ints) -> Ints:
+        """Follow the references of attributes of variable length; return which elements cannot be found."""
+        if not len(rows):
+            return np.empty(0, np.int64)
+        attributes, dtypes = self.batch.attributes, self.scan.known.dtypes.values
+        counts = attributes.size[rows] // self.stored.reference_size
+        references, _ = gathered(self.stored, attributes.address[rows], counts * self.stored.reference_size)
+        item = np.array([1 if d is None or d.kind == "vlen text" else d.dtype.itemsize for d in dtypes])
+        items = np.repeat(item[attributes.dtype[rows]], counts)
+        where = np.flatnonzero(at)
+        positions[where], sizes[where], reasons = self.stored.resolve(references, items.astype(np.int64))
+        return where[np.array(sorted(reasons), np.int64)]
+
+    def _value(self, row: int, runs: Sequence[bytes]) -> tuple[str, StoredValue] | None:
+        attributes, known = self.batch.attributes, self.scan.known
+        name = self._names[attributes.name[row]]
+        dtype, shape = known.dtypes.values[attributes.dtype[row]], known.shapes.values[attributes.shape[row]]
+        if dtype is None:
+            return None
+        if shape is None:
+            return name, StoredValue(_NULL)
+        if dtype.kind == "vlen text":
+            return name, StoredValue(shape, items=tuple(runs))
+        if dtype.kind == "vlen":
+            return name, StoredValue(shape, dtype.dtype.str, items=tuple(runs))
+        return name, StoredValue(shape, dtype.dtype.str, runs[0])
+
+    def cell_attributes(self) -> Iterator[tuple[int, list[tuple[str, StoredValue] | None]]]:
+        """Yield each cell whose own group has attributes, with them."""
+        parent = self.batch.attributes.parent
+        rows = np.flatnonzero((parent >= 0) & (parent < len(self)))
+        rows = rows[np.argsort(parent[rows], kind="stable")]
+        codes, values = self.attribute_values(rows)
+        if not len(rows):
+            return
+        cells, starts = np.unique(parent[rows], return_index=True)
+        for cell, own in zip(cells.tolist(), np.split(codes, starts[1:]), strict=True):
+            yield cell, [values[code] for code in own.tolist()]
+
+
+_NULL: Final = (-1,)
+"""Shape of an attribute without elements, which counts as none."""
+
+
+def _taken(objects: Objects, rows: NDArray[np.intp]) -> Objects:
+    return Objects(*(getattr(objects, column.name)[rows] for column in fields(Objects)))
+
+
+def gathered(stored: Bytes, positions: Ints, sizes: Ints) -> tuple[NDArray[np.uint8], Ints]:
+    """Return runs of bytes of the file one after the other, and where each begins."""
+    from cellnet_sd.sources.native.kernels import copy_runs
+
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    data = np.empty(offsets[-1], np.uint8)
+    copy_runs(stored.buf, stored.ctx.copy(), np.ascontiguousarray(positions), offsets, data)
+    return data, offsets
+
+
+def distinct_runs(data: NDArray[np.uint8], offsets: Ints) -> tuple[NDArray[np.int64], Any]:
+    """Return a code for each distinct run of bytes, and the distinct runs as an Arrow array."""
+    import pyarrow as pa
+
+    runs = pa.LargeBinaryArray.from_buffers(
+        pa.large_binary(), len(offsets) - 1, [None, pa.py_buffer(offsets), pa.py_buffer(data)]
+    )
+    encoded = runs.dictionary_encode()
+    return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64), encoded.dictionary

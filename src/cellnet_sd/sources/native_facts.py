@@ -1,0 +1,203 @@
+"""The native scan as a whole: roster, parts in parallel, what is left to h5py, and everything joined to `Facts`."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellnet_sd.components.documents import Documents
+from cellnet_sd.errors import CorruptFileError
+from cellnet_sd.layout import Component
+from cellnet_sd.problems import Problem
+from cellnet_sd.progress import progress
+from cellnet_sd.sources.facts import Facts, FormColumn, ScanFinding
+from cellnet_sd.sources.locations import Located
+from cellnet_sd.sources.native.codes import FIRST_DAMAGE
+from cellnet_sd.sources.native.scan import NativeScan, scan_structure
+from cellnet_sd.sources.native.superblock import UnreadableStructureError
+from cellnet_sd.sources.native_left import LeftCells, scan_left
+from cellnet_sd.sources.native_roster import Roster, read_roster
+from cellnet_sd.sources.native_scan import BATCH, Part, read_part
+from cellnet_sd.sources.native_values import Bytes, damage
+from cellnet_sd.sources.native_wsi import number_images
+
+if TYPE_CHECKING:
+    from cellnet_sd.sources.partial import PartStore
+
+
+class NotNativeError(ValueError):
+    """The file as a whole is not for the structure reader, without being damaged; the message is the reason."""
+
+
+def scan_natively(path: Path, *, n_threads: int, parts: "PartStore | None" = None) -> Facts:
+    """Return what the HDF5 file at `path` holds, by its own structures.
+
+    Parameters
+    ----------
+    path
+        The file.
+    n_threads
+        Batches that are read at the same time.
+    parts
+        Keeps finished batches, so that an interrupted scan goes on from there.
+
+    Raises
+    ------
+    NotNativeError
+        If the file has features that only libhdf5 knows.
+    CorruptFileError
+        If its structure contradicts itself where no single cell is to blame.
+    """
+    try:
+        scan = scan_structure(path)
+    except UnreadableStructureError as error:
+        if error.reason < FIRST_DAMAGE:
+            raise NotNativeError(damage(error.reason.name)) from error
+        msg = f"{path}: {damage(error.reason.name)}."
+        raise CorruptFileError(msg) from error
+    stored = Bytes(scan.buf, scan.superblock.ctx)
+    roster = read_roster(scan, stored)
+    found = list(_parts(scan, stored, roster, n_threads, parts))
+    return _joined(path, stored, roster, found)
+
+
+def _parts(
+    scan: NativeScan, stored: Bytes, roster: Roster, n_threads: int, kept: "PartStore | None"
+) -> Iterator[Part]:
+    """Yield the parts in row order; finished ones are kept as they come."""
+    starts = range(0, len(roster), BATCH)
+    if len(starts) == 1:
+        kept = None  # done sooner than kept
+
+    def one(start: int) -> Part:
+        part = None if kept is None else kept.load(start)
+        if part is None:
+            part = read_part(scan, stored, roster.headers[start : start + BATCH])
+            if kept is not None:
+                kept.save(start, part)
+        return part
+
+    with ThreadPoolExecutor(min(n_threads, max(1, len(starts)))) as pool:
+        yield from progress(
+            pool.map(one, starts), total=len(starts), desc=f"Indexing {scan.path.name}", unit=f"{BATCH:,} cells"
+        )
+
+
+def _joined(path: Path, stored: Bytes, roster: Roster, parts: Sequence[Part]) -> Facts:
+    import pandas as pd
+    import pyarrow as pa
+
+    starts = np.cumsum([0, *map(len, parts)])[:-1].tolist()
+    defects = [
+        Problem(row + start, what, reason)
+        for start, part in zip(starts, parts, strict=True)
+        for row, what, reason in part.faults
+        if row + start not in roster.faults
+    ]
+    defects += [Problem(row, "group", reason) for row, reason in roster.faults.items() if reason]
+    documents = Documents.joined([part.documents for part in parts])
+    captions = pa.concat_arrays([pa.array([], pa.large_string()), *(part.captions for part in parts)])
+    forms = {component: _joined_forms([part.forms[component] for part in parts]) for component in Component}
+    located = {component: Located.joined([part.located[component] for part in parts]) for component in Component}
+    headers = np.concatenate([np.empty(0, np.int64), *(part.wsi_header for part in parts)])
+    wsi, faults = number_images(stored, located[Component.WSI_PATCH], headers)
+    facts = Facts(
+        names=roster.names,
+        containers=roster.containers,
+        documents=documents,
+        captions=pd.Series(captions, dtype="str"),
+        forms=forms,
+        wsi=wsi,
+        stated=roster.stated,
+        defects=[*defects, *faults],
+        unknown=sum((part.unknown for part in parts), roster.unknown),
+        gene_names=_genes(parts),
+        n_latin1=sum(part.n_latin1 for part in parts),
+        order=roster.order,
+        located=located,
+        scan=_scan_finding(stored, roster, parts),
+    )
+    return _with_left(path, facts, roster)
+
+
+def _scan_finding(stored: Bytes, roster: Roster, parts: Sequence[Part]) -> ScanFinding:
+    left = Counter({"group": len(roster.left)}) if roster.left else Counter()
+    return ScanFinding(
+        engine="native",
+        through_h5py=dict(sum((part.through_h5py for part in parts), left)),
+        n_objects=sum(part.n_objects for part in parts),
+        damaged=any(part.damaged for part in parts) or any(roster.faults.values()),
+        state=tuple(stored.ctx.tolist()),
+    )
+
+
+def _joined_forms(columns: Sequence[FormColumn]) -> FormColumn:
+    known: dict[Any, int] = {}
+    codes = [
+        np.array([*(known.setdefault(form, len(known)) for form in column.forms), -1], np.int32)[column.codes]
+        for column in columns
+    ]
+    return FormColumn(np.concatenate([np.empty(0, np.int32), *codes]), tuple(known))
+
+
+def _genes(parts: Sequence[Part]) -> tuple[str, ...] | None:
+    return next((part.gene_names for part in parts if part.gene_names is not None), None)
+
+
+def _with_left(path: Path, facts: Facts, roster: Roster) -> Facts:
+    """Return the facts with what is left to h5py, component by component."""
+    left = {component: _left_rows(facts.located[component]) for component in Component}
+    rows = sorted({*roster.left, *(row for own in left.values() for row in own.tolist())})
+    if not rows:
+        return facts
+    for component in Component:
+        left[component] = np.union1d(left[component], np.array(roster.left, np.int64)).astype(np.int64)
+    cells = [(str(facts.containers[row]), str(facts.names.iloc[row])) for row in rows]
+    return _merged(facts, rows, left, scan_left(path, cells, is_guarded=facts.scan.damaged))
+
+
+def _left_rows(located: Located) -> NDArray[np.int64]:
+    codes = [code for code, layout in enumerate(located.layouts) if layout.storage == "h5py"]
+    return np.flatnonzero(np.isin(located.code, codes)).astype(np.int64)
+
+
+def _merged(facts: Facts, rows: Sequence[int], left: dict[Component, NDArray[np.int64]], found: LeftCells) -> Facts:
+    """Put what h5py found in some cells in its place."""
+    at = {row: number for number, row in enumerate(rows)}
+    documents, captions = facts.documents, facts.captions.copy()
+    texts = left[Component.ATTRIBUTES].tolist()
+    if texts:
+        take = np.arange(len(facts))
+        take[texts] = len(facts) + np.arange(len(texts))
+        more = Documents.of([found.documents[at[row]] for row in texts])
+        documents = Documents.joined([documents, more]).take(take)
+    said = left[Component.CAPTION].tolist()
+    if said:
+        captions.iloc[said] = [found.captions[at[row]] for row in said]
+    forms = dict(facts.forms)
+    for component, own in left.items():
+        known = {form: code for code, form in enumerate(forms[component].forms)}
+        codes = forms[component].codes.copy()
+        for row in own.tolist():
+            form = found.forms[component][at[row]]
+            codes[row] = -1 if form is None else known.setdefault(form, len(known))
+        forms[component] = FormColumn(codes, tuple(known))
+    of_left = {component: set(own.tolist()) for component, own in left.items()}
+    defects = [
+        Problem(rows[number], what, reason)
+        for number, what, reason in found.defects
+        if what not in of_left or rows[number] in of_left[Component(what)]
+    ]
+    return replace(
+        facts,
+        documents=documents,
+        captions=captions,
+        forms=forms,
+        defects=[*facts.defects, *defects],
+        n_latin1=facts.n_latin1 + found.n_latin1,
+    )

@@ -1,0 +1,243 @@
+"""Reading many cells at once from where their bytes are known to be: in file order, on several threads."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellnet_sd.layout import Component
+from cellnet_sd.sources.access import pool
+from cellnet_sd.sources.base import Packed, Raw, Unreadable
+from cellnet_sd.sources.hdf5_objects import ObjectError
+from cellnet_sd.sources.locations import Layout, Located
+from cellnet_sd.sources.native_values import Bytes, NeedsLibhdf5Error, is_decoded, mapped, undone
+
+Ints = NDArray[np.int64]
+_BLOCK: Final = 64
+"""Cells that a thread takes at a time."""
+_GAP: Final = 2**16
+_RUN: Final = 2**22
+"""Bytes between two runs that are still read as one, and the most that is read as one."""
+_NUMBERS: Final = frozenset(np.dtype(code).str for code in ("f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4"))
+"""Dtypes of profiles that compiled code packs: little-endian on all machines that Numba knows."""
+
+
+class Left(NamedTuple):
+    """A value that only libhdf5 can read."""
+
+
+LEFT: Final = Left()
+Fetched = Raw | Unreadable | Left | None
+
+
+@dataclass(frozen=True)
+class NativeReader:
+    """One component of a file, read without libhdf5.
+
+    Parameters
+    ----------
+    path
+        The file.
+    component, located
+        What is read, and where it is in every cell.
+    state
+        What following references begins with; see `Bytes`.
+    n_threads
+        How many cells are decoded at the same time.
+    """
+
+    path: Path
+    component: Component
+    located: Located
+    state: tuple[int, ...]
+    n_threads: int
+
+    def fetch(self, rows: Ints) -> list[Fetched]:
+        """Return the stored values at `rows`, in the order asked; see `Source.fetch`."""
+        stored = Bytes(mapped(self.path), np.array(self.state, np.int64))
+        located = self.located.take(rows)
+        one = partial(self._one, stored, located)
+        order = np.argsort(located.address, kind="stable")
+        values: list[Fetched] = [None] * len(rows)
+        for block, found in zip(_blocks(order), self._spread(_each(one), _blocks(order)), strict=True):
+            for at, value in zip(block.tolist(), found, strict=True):
+                values[at] = value
+        return values
+
+    def _one(self, stored: Bytes, located: Located, row: int) -> Fetched:
+        try:
+            return stored.raw(located, row, with_attrs=self.component is Component.CCC)
+        except NeedsLibhdf5Error:
+            return LEFT
+        except (ObjectError, ValueError, MemoryError) as error:
+            return Unreadable(error)
+
+    def _spread[T](self, work: Callable[[Ints], T], blocks: Sequence[Ints]) -> Iterator[T]:
+        """Yield the result of each block, in order; on this thread alone if there is little to do."""
+        if self.n_threads == 1 or len(blocks) == 1:
+            return map(work, blocks)
+        return pool(self.n_threads).map(work, blocks)
+
+    # --- plain arrays ------------------------------------------------------------------------------------------------
+
+    def fetch_arrays(self, rows: Ints, shape: tuple[int, ...], out: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Fill `out[i]` for the rows that store a plain uint8 array of `shape`; return which those are."""
+        fits = self._fitting(lambda layout: layout.shape == shape and layout.dtype == "|u1" and layout.kind == "number")
+        codes = np.append(fits, False)[self.located.code[rows]]
+        done = np.zeros(len(rows), bool)
+        flat = out.reshape(len(rows), -1)
+        whole = self._is_whole()[self.located.code[rows]]
+        self._copy(rows, np.flatnonzero(codes & whole), flat, done)
+        order = np.flatnonzero(codes & ~whole)
+        order = order[np.argsort(self.located.address[rows[order]], kind="stable")]
+
+        def work(block: Ints) -> None:
+            for at, data in self._inflated(rows, block):
+                flat[at] = np.frombuffer(data, np.uint8)
+                done[at] = True
+
+        list(self._spread(work, _blocks(order)))
+        return done
+
+    def _copy(self, rows: Ints, at: NDArray[np.intp], flat: NDArray[np.uint8], done: NDArray[np.bool_]) -> None:
+        """Copy the arrays that are stored as they are, straight from the mapped file."""
+        if not len(at):
+            return
+        from cellnet_sd.sources.native.codes import C_STATUS
+        from cellnet_sd.sources.native.kernels import copy_rows
+
+        buf = mapped(self.path)
+        address = self.located.address[rows[at]]
+        order = np.argsort(address, kind="stable")
+
+        def work(block: Ints) -> None:
+            ctx = np.array(self.state, np.int64)
+            chosen = order[block]
+            copy_rows(buf, ctx, address[chosen], flat.shape[1], at[chosen], flat.reshape(-1))
+            done[at[chosen]] = ctx[C_STATUS] == 0
+
+        list(self._spread(work, _blocks(np.arange(len(at)), 16 * _BLOCK)))
+
+    def fetch_packed(self, rows: Ints, length: int) -> Packed:
+        """Return the rows that store a plain vector of `length` numbers, packed without their zeros."""
+        fits = self._fitting(lambda layout: _is_vector(layout, length) and layout.dtype in _NUMBERS)
+        order = np.flatnonzero(np.append(fits, False)[self.located.code[rows]])
+        order = order[np.argsort(self.located.address[rows[order]], kind="stable")]
+        blocks = _blocks(order)
+        counts = np.full(len(rows), -1, np.int64)
+        parts = list(self._spread(partial(self._packed, rows, length, counts), blocks))
+        return _in_order(order, counts, parts)
+
+    def _packed(
+        self, rows: Ints, length: int, counts: Ints, block: Ints
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32], int]:
+        from cellnet_sd.sources.native.kernels import FINITE, pack
+
+        room = max(2 * length, len(block) * length // 8)
+        indices, kept = np.empty(room, np.int32), np.empty(room, np.float32)
+        end, n_inexact = 0, 0
+        dtypes = {code: np.dtype(layout.dtype) for code, layout in enumerate(self.located.layouts) if layout.dtype}
+        for at, data in self._inflated(rows, block):
+            if indices.size - end < length:
+                indices, kept = _doubled(indices, end), _doubled(kept, end)
+            values = np.frombuffer(data, dtypes[int(self.located.code[rows[at]])])
+            stop, inexact, fault = pack(values, end, indices, kept)
+            if fault == FINITE:
+                counts[at] = stop - end
+                end, n_inexact = stop, n_inexact + inexact
+        return indices[:end], kept[:end], n_inexact
+
+    # --- bytes -------------------------------------------------------------------------------------------------------
+
+    def _fitting(self, fits: Callable[[Layout], bool]) -> NDArray[np.bool_]:
+        """Return per layout whether its bytes are one run that is decoded here, and it fits."""
+        kinds = ("single", "contiguous", "compact")
+        return np.array(
+            [
+                layout.storage in kinds and not layout.reason and is_decoded(layout) and _is_one_run(layout) and fits(layout)
+                for layout in self.located.layouts
+            ],
+            bool,
+        )
+
+    def _is_whole(self) -> NDArray[np.bool_]:
+        """Return per layout (and for none) whether its bytes are stored as they are."""
+        return np.array([*(not layout.filters for layout in self.located.layouts), False])
+
+    def _inflated(self, rows: Ints, block: Ints) -> Iterator[tuple[int, Any]]:
+        """Yield the decoded bytes of the rows at positions `block`; those that cannot be decoded are left out."""
+        layouts = self.located.layouts
+        codes = self.located.code[rows[block]].tolist()
+        address, size = self.located.address[rows[block]], self.located.size[rows[block]]
+        sizes = [layout.n_elements * np.dtype(layout.dtype or "u1").itemsize for layout in layouts]
+        for at, code, data in zip(block.tolist(), codes, runs_of(self.path, address, size), strict=True):
+            layout, nbytes = layouts[code], sizes[code]
+            try:
+                whole = undone(data, layout.filters, layout.mask, nbytes) if layout.filters else data[:nbytes]
+            except ObjectError:
+                continue  # it is fetched again on its own, which says what is wrong
+            if len(whole) == nbytes:
+                yield at, whole
+
+
+def runs_of(path: Path, address: Ints, size: Ints) -> Iterator[memoryview]:
+    """Yield runs of bytes of a file, given in file order; those close together are read at once."""
+    with path.open("rb") as file:
+        descriptor = file.fileno()
+        start = 0
+        ends = (address + size).tolist()
+        begins = address.tolist()
+        while start < len(begins):
+            stop = start + 1
+            while stop < len(begins) and begins[stop] <= ends[stop - 1] + _GAP and ends[stop] - begins[start] <= _RUN:
+                stop += 1
+            base, last = begins[start], max(ends[start:stop])
+            data = memoryview(os.pread(descriptor, max(0, last - base), base))
+            for at in range(start, stop):
+                yield data[begins[at] - base : ends[at] - base]
+            start = stop
+
+
+def _blocks(order: NDArray[Any], size: int = _BLOCK) -> list[Ints]:
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def _each[T](one: Callable[[int], T]) -> Callable[[Ints], list[T]]:
+    return lambda block: [one(at) for at in block.tolist()]
+
+
+def _is_one_run(layout: Layout) -> bool:
+    return layout.storage != "single" or layout.chunk == layout.shape
+
+
+def _is_vector(layout: Layout, length: int) -> bool:
+    shape = layout.shape or ()
+    return layout.kind == "number" and layout.n_elements == length and len(shape) in (1, 2) and max(shape) == length
+
+
+def _doubled[T: np.generic](array: NDArray[T], used: int) -> NDArray[T]:
+    larger = np.empty(2 * array.size, array.dtype)
+    larger[:used] = array[:used]
+    return larger
+
+
+def _in_order(order: NDArray[np.intp], counts: Ints, parts: Sequence[tuple[Any, Any, int]]) -> Packed:
+    """Return packed rows, put from file order into the order asked."""
+    indices = np.concatenate([np.empty(0, np.int32), *(part[0] for part in parts)])
+    values = np.concatenate([np.empty(0, np.float32), *(part[1] for part in parts)])
+    n_inexact = sum(part[2] for part in parts)
+    done = order[counts[order] >= 0]
+    if not (np.diff(done) > 0).all():
+        ends = np.cumsum(counts[done])
+        start = np.empty(len(counts), np.int64)
+        start[done] = ends - counts[done]
+        asked = np.sort(done)
+        lengths = counts[asked]
+        at = np.repeat(start[asked] - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())
+        indices, values = indices[at], values[at]
+    return Packed(counts, indices, values, n_inexact)

@@ -1,0 +1,170 @@
+"""Texts of a batch of cells: captions, and the JSON documents of their attributes, from the bytes of the file."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from cellnet_sd.components.attributes import parse_document
+from cellnet_sd.components.documents import Document, Documents
+from cellnet_sd.components.text import decode_text, is_utf8, raw_bytes
+from cellnet_sd.sources.base import Raw
+from cellnet_sd.sources.hdf5_objects import ObjectError
+from cellnet_sd.sources.locations import Layout, Located
+from cellnet_sd.sources.native_batch import gathered
+from cellnet_sd.sources.native_values import Bytes
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_AT_ONCE: Final = 4096
+"""Documents that are Python objects at the same time."""
+_BYTE_ORDER_MARK: Final = "\ufeff"
+
+
+@dataclass
+class Texts:
+    """The texts of one component.
+
+    Parameters
+    ----------
+    array
+        Arrow `large_string`, null where there is none or it cannot be read.
+    faults
+        Why it cannot be read, by row.
+    n_latin1
+        How many are not UTF-8, and were read as latin-1.
+    """
+
+    array: "pa.Array"
+    faults: dict[int, str] = field(default_factory=dict)
+    n_latin1: int = 0
+
+
+def read_texts(stored: Bytes, located: Located) -> Texts:
+    """Return the texts of a component of a batch of cells."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    plain, fixed, nbytes = _kinds(located.layouts)
+    code = located.code
+    is_plain = plain[code] & (code >= 0)
+    is_fixed = is_plain & fixed[code]
+    sizes = np.where(is_plain, np.where(is_fixed, nbytes[code], located.size), 0)
+    data, offsets = gathered(stored, np.where(is_plain, located.address, 0), sizes)
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
+    runs = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(code), buffers)
+    texts = _decoded(runs, is_fixed)
+    if not is_plain.all():
+        texts.array = pc.if_else(pa.array(is_plain), texts.array, pa.scalar(None, pa.large_string()))
+        _add_others(stored, located, np.flatnonzero(~is_plain & (code >= 0)), texts)
+    return texts
+
+
+def _kinds(layouts: Sequence[Layout]) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.int64]]:
+    """Return per layout (and for none, last) whether its bytes are the text, whether padded, and how many they are."""
+    plain, fixed, nbytes = [], [], []
+    for each in layouts:
+        is_bytes = each.dtype == "|u1"
+        varying = each.storage == "text" and (each.kind == "vlen text" or is_bytes)
+        whole = each.storage in ("compact", "contiguous") and not each.reason
+        single = each.kind in ("text", "opaque") and each.n_elements == 1
+        padded = whole and (single or (is_bytes and each.kind == "number" and len(each.shape or ()) == 1))
+        plain.append(varying or padded)
+        fixed.append(padded)
+        nbytes.append(each.n_elements * np.dtype(each.dtype).itemsize if padded else 0)
+    return np.array([*plain, False]), np.array([*fixed, False]), np.array([*nbytes, 0], np.int64)
+
+
+def _decoded(runs: "pa.Array", is_fixed: NDArray[np.bool_]) -> Texts:
+    """Return runs of bytes as text: UTF-8 all at once, else one by one."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        array = runs.cast(pa.large_string())
+    except pa.ArrowInvalid:
+        items = [item.rstrip(b"\0") if pad else item for item, pad in zip(runs.to_pylist(), is_fixed, strict=True)]
+        n_latin1 = sum(not is_utf8(item) for item in items)
+        return Texts(pa.array([decode_text(item) for item in items], pa.large_string()), n_latin1=n_latin1)
+    if is_fixed.any():
+        array = pc.if_else(pa.array(is_fixed), pc.utf8_rtrim(array, characters="\0"), array)
+    marked = pc.starts_with(array, _BYTE_ORDER_MARK)
+    if pc.any(marked).as_py():
+        array = pc.if_else(marked, pc.utf8_slice_codeunits(array, 1), array)
+    return Texts(array)
+
+
+def _add_others(stored: Bytes, located: Located, rows: NDArray[np.intp], texts: Texts) -> None:
+    """Add the texts that are stored otherwise: in chunks, filtered, or as what is no text."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found: dict[int, str] = {}
+    for row in rows.tolist():
+        if located.layouts[located.code[row]].storage == "h5py":
+            continue
+        try:
+            raw = stored.raw(located, row, with_attrs=False)
+            assert raw is not None  # it is located
+            value = raw_bytes(Raw(raw.value) if raw.members == {} else raw)
+        except (ObjectError, ValueError) as error:
+            texts.faults[row] = str(error)
+            continue
+        texts.n_latin1 += not is_utf8(value)
+        found[row] = decode_text(value)
+    if found:
+        mask = np.zeros(len(located), bool)
+        mask[list(found)] = True
+        texts.array = pc.replace_with_mask(texts.array, pa.array(mask), pa.array(list(found.values()), pa.large_string()))
+
+
+def parse_documents(texts: Texts) -> Documents:
+    """Return JSON texts as documents, equal ones parsed once; what is malformed is added to the faults."""
+    encoded = texts.array.dictionary_encode()
+    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    if len(encoded.dictionary) == len(codes):
+        return Documents.joined(_parsed(texts.array, texts.faults))
+    faults: dict[int, str] = {}
+    parts = _parsed(encoded.dictionary, faults)
+    for row in np.flatnonzero(np.isin(codes, list(faults))).tolist() if faults else []:
+        texts.faults[row] = faults[int(codes[row])]
+    none = Documents.of([None])
+    n = len(encoded.dictionary)
+    return Documents.joined([*parts, none]).take(np.where(codes < 0, n, codes).astype(np.int64))
+
+
+def _parsed(array: "pa.Array", faults: dict[int, str]) -> list[Documents]:
+    starts = range(0, len(array), _AT_ONCE)
+    return [Documents.of(_documents(array.slice(start, _AT_ONCE), start, faults)) for start in starts]
+
+
+def _documents(array: "pa.Array", first: int, faults: dict[int, str]) -> list[Document | None]:
+    """Return the documents of JSON texts without a null among them."""
+    _, offsets_buffer, data = array.buffers()
+    offsets = np.frombuffer(offsets_buffer, np.int64)[array.offset : array.offset + len(array) + 1].tolist()
+    view = memoryview(data) if data is not None else memoryview(b"")
+    decode = msgspec.json.Decoder().decode
+    documents: list[Document | None] = []
+    for at in range(len(array)):
+        text = view[offsets[at] : offsets[at + 1]]
+        try:
+            document: Any = decode(text)
+        except (msgspec.DecodeError, RecursionError):
+            document = None
+        if not isinstance(document, dict):
+            document = _slowly(bytes(text).decode(), first + at, faults)
+        documents.append(document)
+    return documents
+
+
+def _slowly(text: str, row: int, faults: dict[int, str]) -> Document | None:
+    """Parse what the fast parser did not take for a document."""
+    try:
+        return parse_document(text)
+    except ValueError as error:
+        faults[row] = str(error)
+        return None

@@ -1,0 +1,159 @@
+"""The parts of an index that is being built: kept beside it as they are done, so that an interrupted scan goes on."""
+
+import contextlib
+import shutil
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import numpy as np
+
+from cellnet_sd.components.documents import Documents, Kind, Values
+from cellnet_sd.indexfile import Identity, index_paths
+from cellnet_sd.layout import Component
+from cellnet_sd.problems import Problem
+from cellnet_sd.sources.columns import LocatedWords, arrow_columns, located_from, words_of
+from cellnet_sd.sources.facts import FormColumn, StoredForm
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from cellnet_sd.sources.native_scan import Part
+
+VERSION: Final = 1
+_SUFFIX: Final = ".parts"
+_METADATA: Final = b"cellnet_sd_part"
+_CAPTION, _WSI, _FORM, _VALUE, _LACKS = "caption", "wsi", "form:", "value:", "lacks:"
+
+
+class _Words(msgspec.Struct):
+    """What is not columnar of a part."""
+
+    version: int
+    identity: Identity
+    kinds: dict[str, Kind]
+    orders: list[tuple[str, ...]]
+    forms: dict[Component, tuple[StoredForm, ...]]
+    located: dict[Component, LocatedWords]
+    faults: list[Problem]
+    unknown: dict[str, int]
+    gene_names: tuple[str, ...] | None
+    n_latin1: int
+    through_h5py: dict[str, int]
+    n_objects: int
+    damaged: bool
+
+
+@dataclass(frozen=True)
+class PartStore:
+    """A folder of finished parts of one state of a file; it takes no other."""
+
+    folder: Path
+    identity: Identity
+
+    def load(self, start: int) -> "Part | None":
+        """Return the part that begins at row `start`, `None` if it is not there, or not whole."""
+        import pyarrow as pa
+        from pyarrow import feather
+
+        try:
+            table = feather.read_table(self._path(start), memory_map=True)
+            words = msgspec.json.decode((table.schema.metadata or {})[_METADATA], type=_Words)
+        except (pa.ArrowException, OSError, KeyError, ValueError, msgspec.MsgspecError):
+            return None
+        if words.version != VERSION or words.identity != self.identity:
+            return None
+        return _part(table, words)
+
+    def save(self, start: int, part: "Part") -> None:
+        """Keep a part; nothing is kept where the folder cannot be written."""
+        import pyarrow as pa
+        from pyarrow import feather
+
+        words = msgspec.json.encode(_words(part, self.identity))
+        table = pa.table(_columns(part)).replace_schema_metadata({_METADATA: words})
+        target = self._path(start)
+        partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+        with contextlib.suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            feather.write_feather(table, partial, compression="zstd")
+            partial.replace(target)
+
+    def _path(self, start: int) -> Path:
+        return self.folder / f"{start:012d}.arrow"
+
+
+@contextmanager
+def parts_of(path: Path, identity: Identity, *, is_kept: bool) -> Iterator[PartStore | None]:
+    """Give the place for the parts of an index, and remove it when the index is built; `None` if none is kept."""
+    if not is_kept:
+        yield None
+        return
+    beside = index_paths(path)[0]
+    store = PartStore(beside.with_name(f"{beside.name}{_SUFFIX}"), identity)
+    yield store
+    shutil.rmtree(store.folder, ignore_errors=True)
+
+
+def _columns(part: "Part") -> dict[str, "pa.Array"]:
+    import pyarrow as pa
+
+    columns = {_CAPTION: part.captions, _WSI: pa.array(part.wsi_header)}
+    columns |= {f"{_FORM}{component}": pa.array(column.codes) for component, column in part.forms.items()}
+    for name, values in part.documents.columns.items():
+        columns |= {f"{_VALUE}{name}": values.array, f"{_LACKS}{name}": pa.array(values.absent)}
+    for component, located in part.located.items():
+        columns |= arrow_columns(component, located)
+    return columns
+
+
+def _words(part: "Part", identity: Identity) -> _Words:
+    return _Words(
+        VERSION,
+        identity,
+        {name: values.kind for name, values in part.documents.columns.items()},
+        list(part.documents.orders),
+        {component: column.forms for component, column in part.forms.items()},
+        {component: words_of(located) for component, located in part.located.items()},
+        part.faults,
+        dict(part.unknown),
+        part.gene_names,
+        part.n_latin1,
+        dict(part.through_h5py),
+        part.n_objects,
+        part.damaged,
+    )
+
+
+def _part(table: "pa.Table", words: _Words) -> "Part":
+    from cellnet_sd.sources.native_scan import Part
+
+    values = {
+        name: Values(kind, _array(table, f"{_VALUE}{name}"), np.asarray(_array(table, f"{_LACKS}{name}")))
+        for name, kind in words.kinds.items()
+    }
+    return Part(
+        Documents(table.num_rows, values, dict.fromkeys(words.orders)),
+        _array(table, _CAPTION),
+        {c: FormColumn(np.asarray(_array(table, f"{_FORM}{c}")), forms) for c, forms in words.forms.items()},
+        {component: located_from(component, table, each) for component, each in words.located.items()},
+        np.asarray(_array(table, _WSI)),
+        words.faults,
+        Counter(words.unknown),
+        words.gene_names,
+        words.n_latin1,
+        Counter(words.through_h5py),
+        words.n_objects,
+        words.damaged,
+    )
+
+
+def _array(table: "pa.Table", name: str) -> "pa.Array":
+    import pyarrow as pa
+
+    return pa.concat_arrays(table.column(name).chunks)

@@ -1,0 +1,165 @@
+"""The benchmark runs, its readers agree, and its tables are complete; what it measures is no test's business."""
+
+import importlib
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from scipy import sparse
+
+_ROOT = Path(__file__).parent.parent
+_WORKS = [
+    "index",
+    "index, 1 thread",
+    "reopen from the index",
+    "expression → CSR",
+    "cell patches → stack",
+    "random batch",
+]
+_SCALING = "index, by number of cells"
+_H5PY = ["h5py loop", "low-level h5py"]
+_TINY = ["--cells=30", "--genes=60", "--repeats=1", "--batch=8", "--batches=2", "--peer-cells=20", "--pyfive-cells=5"]
+
+
+def _module(name: str) -> ModuleType:
+    """Return a module of the benchmark, which is found from the root of the checkout only."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(_ROOT))
+        return importlib.import_module(f"benchmarks.{name}")
+
+
+def _numbers(timing: dict) -> list[float]:
+    return [timing[key] for key in ("cells", "seconds", "us_per_cell", "median_seconds")] + timing["runs"]
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("benchmarks")
+    arguments = [*_TINY, "--scaling=10", "--scaling=20", "--libver=latest", "--no-memory", f"--folder={folder}"]
+    done = CliRunner().invoke(_module("__main__").main, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout, json.loads((folder / "benchmark-results.json").read_text()), folder
+
+
+def test_every_work_is_timed_on_every_file(result):
+    rows = result[1]["rows"]
+
+    assert [(row["work"], row["form"]) for row in rows] == [
+        *((work, f"{storage}, latest") for storage in ("gzip", "contiguous") for work in _WORKS),
+        (_SCALING, "gzip, latest"),
+        (_SCALING, "gzip, latest"),
+    ]
+    assert [row["cells"] for row in rows[-2:]] == [10, 20]
+
+
+def test_all_numbers_are_positive_and_finite(result):
+    for row in result[1]["rows"]:
+        timings = [row["ours"], *(peer for peer in row["peers"].values() if "fails" not in peer)]
+        timings += [row["floor"]] if row["floor"] else []
+        numbers = np.array([number for timing in timings for number in _numbers(timing)])
+        ratios = np.array([timing["ratio"] for timing in timings[1:]])
+        assert np.isfinite(numbers).all()
+        assert (numbers > 0).all()
+        assert np.isfinite(ratios).all()
+        assert (ratios > 0).all()
+
+
+def test_h5py_is_timed_beside_us_and_has_no_way_to_fail(result):
+    for row in result[1]["rows"]:
+        expected = [] if row["work"].startswith("reopen") else _H5PY[:1] if row["work"] == _SCALING else _H5PY
+        assert [name for name in row["peers"] if name in _H5PY] == expected
+        assert all("fails" not in row["peers"][name] for name in expected)
+        assert ("pyfive" in row["peers"]) == (bool(find_spec("pyfive")) and len(expected) == 2)
+
+
+def test_reading_has_a_floor(result):
+    floors = {(row["work"], row["form"].partition(",")[0]): row["floor"] for row in result[1]["rows"]}
+
+    for work in _WORKS[3:]:
+        assert floors[work, "gzip"]["what"].startswith("inflate, ")
+        assert floors[work, "contiguous"]["what"] == "memcpy"
+    assert not any(floors[work, "gzip"] for work in (*_WORKS[:3], _SCALING))
+
+
+def test_peers_on_fewer_cells_say_so(result):
+    row = next(row for row in result[1]["rows"] if row["work"] == "expression → CSR")
+
+    assert row["peers"]["h5py loop"]["cells"] == 20
+    assert result[0].count("×**, on 20)") > 0
+
+
+def test_the_table_and_the_targets_are_printed(result):
+    text, found, folder = result
+    lines = text.splitlines()
+
+    assert [line for line in lines if line.startswith("| index |")]
+    assert len([line for line in lines if line.startswith("|")]) == 2 + len(found["rows"])
+    assert len([line for line in lines if line.startswith(("met ", "MISSED "))]) == len(found["targets"]) > 0
+    assert str(folder) not in text + json.dumps(found)
+
+
+def test_the_machine_is_told(result):
+    machine = result[1]["machine"]
+
+    assert machine["cores"] >= 1
+    assert machine["ram_gib"] > 0
+    assert machine["packages"]["h5py"]
+    assert machine["hdf5"]
+
+
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+@pytest.mark.parametrize("storage", ["gzip", "contiguous"])
+def test_readers_agree_on_every_file(storage, libver, tmp_path):
+    files, works, rows = map(_module, ("files", "works", "rows"))
+    spec = files.FileSpec(12, 60, storage, libver, cell_side=8, tissue_side=12)
+    limits = works.Limits(batch=5, batches=2, peer_cells=12, pyfive_cells=12)
+
+    for job in works.jobs_of_file(spec, files.made(spec, tmp_path), limits, "auto"):
+        sound, _ = rows._compared(job)
+        assert [peer.name for peer in sound if peer.name in _H5PY] == ([] if job.compare is None else _H5PY)
+
+
+def test_a_disagreement_is_an_error_not_a_number():
+    answers = _module("answers")
+    stored = sparse.csr_matrix(np.array([[0, 1, 2], [3, 0, 0]], np.float32))
+    answers.check_matrices(stored, stored[:1])
+
+    other = stored.copy()
+    other.data[1] += 1
+    with pytest.raises(answers.DisagreementError, match="data of the expression"):
+        answers.check_matrices(stored, other)
+    with pytest.raises(answers.DisagreementError, match="type of the patches"):
+        answers.check_patches(np.zeros((1, 2), np.uint8), np.zeros((1, 2), np.float32))
+
+
+def test_no_two_cells_say_the_same():
+    content = _module("content")
+    texts = list(content.texts(50))
+
+    assert len({text.caption for text in texts}) == 50
+    assert len({json.loads(text.attributes)["Position_in_WSI"] for text in texts}) == 50
+    assert 150 < np.mean([len(text.caption) for text in texts]) < 250
+
+
+def test_profiles_are_like_real_ones():
+    pool = _module("content").make_pool(50, 2_000, 8, 12, deflate=True)
+    shares = np.array([np.count_nonzero(item.array) / 2_000 for item in pool.profiles])
+
+    assert 0.05 < shares.mean() < 0.10
+    assert all(item.deflated for item in pool.profiles)
+
+
+def test_memory_is_that_of_another_process(tmp_path):
+    files, memory, works, ours = map(_module, ("files", "memory", "works", "ours"))
+    spec = files.FileSpec(12, 60, cell_side=8, tissue_side=12)
+    path = files.made(spec, tmp_path)
+    errand = memory.Errand(works.INDEX, path, path, ours.Ours(), works.Limits(4, 2, 4, 4))
+
+    peak = memory.peak_of(errand)
+
+    assert peak["peak_mib"] > 20
+    assert 0 <= peak["added_mib"] < peak["peak_mib"]
