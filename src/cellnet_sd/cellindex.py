@@ -168,7 +168,7 @@ def from_facts(path: Path, facts: Facts) -> CellIndex:
         gene_names=facts.gene_names,
         findings=Findings(order=facts.order, scan=facts.scan, scan_notes=tuple(_notes(facts))),
         load_captions=lambda asked: captions if asked is None else captions.iloc[asked].reset_index(drop=True),
-        load_located=lambda component: facts.located.get(component),
+        load_located=facts.located.get,
     )
     return with_slides(index)
 

@@ -59,6 +59,7 @@ class Layouts(click.Choice[str]):
 _FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 _KINDS: Final = ("lognorm", "counts")
 _FLAGS: Final = frozenset({"backed", "captions", "index", "overwrite"})
+_ENGINES: Final = ("auto", "native", "h5py")
 _ORDERS: Final = ("creation", "stored", "natural", "name")
 
 
@@ -108,6 +109,9 @@ OPTIONS: Final[Mapping[str, Decorator]] = MappingProxyType(
                             default="raise", show_default=True),
         "index": _flag("index", "Save the index beside FILE.  [default: index, unless CELLNET_SD_INDEX=0]",
                        default=None),
+        "engine": _option("engine", click.Choice(_ENGINES),
+                          "What reads FILE.  [default: auto: native, and h5py for what that does not know]"),
+        "n_threads": _option("n_threads", click.IntRange(min=1), "Threads that read and decode.  [default: all cores]"),
         "source": _option("source", _FILE, "The Cell-NET file the cells came from, if it was moved."),
         "table": _option("table", str, "Name of the table.", default="table", show_default=True),
         "overwrite": _option("overwrite", None, "Replace OUT if it exists.", is_flag=True),
@@ -115,10 +119,12 @@ OPTIONS: Final[Mapping[str, Decorator]] = MappingProxyType(
 )  # fmt: skip
 """The one place where a parameter becomes an option."""
 
-_DETECTED: Final = ("ccc_layout", "gene_list", "slide_key", "cell_order", "mpp", "wsi_scale", "index")
+_HOW: Final = ("index", "engine", "n_threads")
+_LEFT_OPEN: Final = ("ccc_layout", "gene_list", "slide_key", "cell_order", "mpp", "wsi_scale")
+_DETECTED: Final = (*_LEFT_OPEN, *_HOW)
 _READ: Final = (
     "where", "cells", "slides", "genes", "backed", "expression", "captions", "images", "patches", "ccc",
-    *_DETECTED[:-1], "on_error", "index",
+    *_LEFT_OPEN, "on_error", *_HOW,
 )  # fmt: skip
 
 
@@ -267,11 +273,12 @@ def info(path: Path, **_: Any) -> None:
 
 @main.command()
 @click.argument("path", metavar="FILE", type=_FILE)
-def index(path: Path) -> None:
+@parameters("engine", "n_threads")
+def index(path: Path, **_: Any) -> None:
     """Build the index of FILE: it then opens at once."""
     from cellnet_sd.handle import build_index
 
-    click.echo(str(build_index(path)))
+    click.echo(str(build_index(path, **given())))
 
 
 @main.command()

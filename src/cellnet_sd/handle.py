@@ -21,6 +21,7 @@ from cellnet_sd.patch_lookup import of_source
 from cellnet_sd.problems import Problems
 from cellnet_sd.rows import CellOrder
 from cellnet_sd.selection import named_rows
+from cellnet_sd.sources.access import Engine
 from cellnet_sd.sources.base import Source
 from cellnet_sd.sources.opening import open_source
 
@@ -155,6 +156,8 @@ def open_file(
     mpp: float | None = None,
     wsi_scale: float | None = None,
     index: bool | None = None,
+    engine: Engine | None = None,
+    n_threads: int | None = None,
 ) -> CellNetFile:
     """Open a Cell-NET file, building its index if there is none.
 
@@ -162,7 +165,7 @@ def open_file(
     ----------
     path
         A Cell-NET HDF5 file.
-    expression, ccc_layout, gene_list, slide_key, cell_order, mpp, wsi_scale, index
+    expression, ccc_layout, gene_list, slide_key, cell_order, mpp, wsi_scale, index, engine, n_threads
         As in `read`.
 
     Returns
@@ -187,19 +190,22 @@ def open_file(
         wsi_scale=wsi_scale,
         ccc_layout=ccc_layout,
     )
-    return CellNetFile(open_source(path, choices, index=index))
+    return CellNetFile(open_source(path, choices, index=index, engine=engine, n_threads=n_threads))
 
 
-def build_index(path: str | Path) -> Path:
+def build_index(path: str | Path, *, engine: Engine | None = None, n_threads: int | None = None) -> Path:
     """Build the index of a Cell-NET file, unless there is one of its present state.
 
     The index is saved beside the file as `{file}.cnindex`, or in `settings.cache_dir` where that folder cannot be
-    written. With it, every later `open` and `read` starts at once.
+    written. With it, every later `open` and `read` starts at once. While it is built, finished parts are kept in
+    `{file}.cnindex.parts`: a build that was interrupted goes on from there.
 
     Parameters
     ----------
     path
         A Cell-NET HDF5 file.
+    engine, n_threads
+        As in `read`. An index that `engine="h5py"` built does not say where bytes are: other engines build it again.
 
     Returns
     -------
@@ -212,7 +218,7 @@ def build_index(path: str | Path) -> Path:
     CellNetError
         If it is no Cell-NET file, or the index can be saved nowhere.
     """
-    source = open_source(path, index=True)
+    source = open_source(path, index=True, engine=engine, n_threads=n_threads)
     saved = saved_at(source.path, source.identity)
     assert saved is not None  # it was loaded from there, or has just been saved
     return saved

@@ -14,7 +14,9 @@ from cellnet_sd.errors import LayoutError
 from cellnet_sd.findings import Choices, absolute
 from cellnet_sd.layout import PATCHES, Component
 from cellnet_sd.rows import WORDS, CellOrder
+from cellnet_sd.sources.access import Engine
 from cellnet_sd.sources.base import Source
+from cellnet_sd.sources.facts import ScanFinding
 from cellnet_sd.sources.opening import open_source
 
 _SHOWN = 8
@@ -72,6 +74,8 @@ def info(
     mpp: float | None = None,
     wsi_scale: float | None = None,
     index: bool | None = None,
+    engine: Engine | None = None,
+    n_threads: int | None = None,
 ) -> FileInfo:
     """Say what a Cell-NET file holds, and what each component was taken to be.
 
@@ -79,7 +83,7 @@ def info(
     ----------
     path
         A Cell-NET HDF5 file.
-    expression, ccc_layout, gene_list, slide_key, cell_order, mpp, wsi_scale, index
+    expression, ccc_layout, gene_list, slide_key, cell_order, mpp, wsi_scale, index, engine, n_threads
         As in `read`.
 
     Returns
@@ -103,7 +107,7 @@ def info(
         wsi_scale=wsi_scale,
         ccc_layout=ccc_layout,
     )
-    source = open_source(path, choices, index=index)
+    source = open_source(path, choices, index=index, engine=engine, n_threads=n_threads)
     findings = source.index.findings
     components = {
         title: (int(source.index.has(component).sum()), _taken(source, component))
@@ -154,6 +158,7 @@ def _page(source: Source, components: dict[str, tuple[int, str]]) -> Iterator[st
     yield from _slides(index)
     yield from _oddities(index)
     yield ""
+    yield f"Read by      {engine_words(findings.scan)}"
     yield f"Index        {indexfile.saved_at(source.path, source.identity) or 'not saved'}"
 
 
@@ -190,6 +195,19 @@ def _oddities(index: CellIndex) -> Iterator[str]:
     if index.unknown:
         yield ""
         yield f"Not read     objects that are no part of the layout: {index.unknown_words}"
+
+
+def engine_words(scan: ScanFinding) -> str:
+    """Return in words which engine scanned a file, and how much it left to h5py."""
+    if scan.engine != "native":
+        return f"h5py ({scan.why})" if scan.why else "h5py"
+    left = sum(scan.through_h5py.values())
+    if not left:
+        return f"the native engine: all {scan.n_objects:,} objects"
+    reasons = ", ".join(
+        f"{reason}: {n:,}" for reason, n in sorted(scan.through_h5py.items(), key=lambda item: -item[1])
+    )
+    return f"the native engine; {left:,} of {scan.n_objects:,} objects go through h5py ({reasons})"
 
 
 def _plural(n: int, word: str) -> str:

@@ -18,6 +18,7 @@ from cellnet_sd.indexfile import Identity
 from cellnet_sd.layout import PATCHES, Component
 from cellnet_sd.notes import provenance
 from cellnet_sd.rows import CellOrder
+from cellnet_sd.sources.access import Access, Engine
 from cellnet_sd.sources.base import Packed, Raw, Source, Unreadable
 from cellnet_sd.sources.opening import open_source
 
@@ -35,6 +36,8 @@ def patches(
     *,
     source: str | Path | None = None,
     table: str = keys.TABLE,
+    engine: Engine | None = None,
+    n_threads: int | None = None,
 ) -> "DataArray":
     """Return the patches of cells as one lazy array, aligned with the table.
 
@@ -52,6 +55,8 @@ def patches(
         Where the file is now, if it was moved.
     table
         Name of the table of a SpatialData.
+    engine, n_threads
+        As in `read`.
 
     Returns
     -------
@@ -73,10 +78,10 @@ def patches(
     """
     component = component_of(level)
     if isinstance(obj, str | Path):
-        opened = open_source(obj)
+        opened = open_source(obj, engine=engine, n_threads=n_threads)
         return of_source(opened, level, np.arange(len(opened.index)), opened.index.obs_names().tolist())
     adata, sdata = (obj.tables[table], obj) if hasattr(obj, "tables") else (obj, None)
-    found = PatchSource.of(adata, sdata, level, source)
+    found = PatchSource.of(adata, sdata, level, source, Access.of(engine, n_threads))
     return images.patch_array(found, component, np.arange(len(adata)), adata.obs_names.tolist(), found.frame)
 
 
@@ -142,7 +147,9 @@ class PatchSource:
     frame: Frame
 
     @classmethod
-    def of(cls, adata: "AnnData", sdata: "SpatialData | None", level: str, source: str | Path | None) -> "PatchSource":
+    def of(
+        cls, adata: "AnnData", sdata: "SpatialData | None", level: str, source: str | Path | None, access: Access
+    ) -> "PatchSource":
         """Find the patches of the cells of a table; see `patches`."""
         missing = {keys.SOURCE_FILE, keys.SOURCE_ROW} - set(adata.obs)
         if missing:
@@ -151,7 +158,7 @@ class PatchSource:
             )
             raise LayoutError(msg)
         try:
-            return cls._from_files(adata, level, source)
+            return cls._from_files(adata, level, source, access)
         except SourceMovedError:
             gathered = None if sdata is None or source is not None else cls._from_elements(adata, sdata, level)
             if gathered is None:
@@ -159,11 +166,11 @@ class PatchSource:
             return gathered
 
     @classmethod
-    def _from_files(cls, adata: "AnnData", level: str, source: str | Path | None) -> "PatchSource":
+    def _from_files(cls, adata: "AnnData", level: str, source: str | Path | None, access: Access) -> "PatchSource":
         place, names = pd.factorize(adata.obs[keys.SOURCE_FILE])
         row = adata.obs[keys.SOURCE_ROW].to_numpy(dtype=np.int64)
         sources = tuple(
-            _reopen(Path(source or name), adata, name, row[place == at], np.flatnonzero(place == at))
+            _reopen(Path(source or name), access, adata, name, row[place == at], np.flatnonzero(place == at))
             for at, name in enumerate(names)
         )
         frame = _common([frame_of(opened, level) for opened in sources])
@@ -201,9 +208,12 @@ class PatchSource:
                 out[position] = raw
         return out
 
-
     def fetch_arrays(
-        self, component: Component, rows: Sequence[int] | NDArray[np.int64], shape: tuple[int, ...], out: NDArray[np.uint8]
+        self,
+        component: Component,
+        rows: Sequence[int] | NDArray[np.int64],
+        shape: tuple[int, ...],
+        out: NDArray[np.uint8],
     ) -> NDArray[np.bool_]:
         """Fill `out` with the plainly stored patches of some cells; see `FetchesPlain`."""
         rows = np.asarray(rows, dtype=np.int64)
@@ -241,7 +251,9 @@ class _Element:
         return [Raw(patch[..., 0] if patch.shape[-1] == 1 else patch) for patch in stack]
 
 
-def _reopen(path: Path, adata: "AnnData", name: str, rows: NDArray[np.int64], cells: NDArray[np.intp]) -> Source:
+def _reopen(
+    path: Path, access: Access, adata: "AnnData", name: str, rows: NDArray[np.int64], cells: NDArray[np.intp]
+) -> Source:
     """Open the file that some cells of a table were read from, in the order of rows they were counted by.
 
     A table that was concatenated has lost its provenance: the order is then the one in which the names agree.
@@ -261,16 +273,16 @@ def _reopen(path: Path, adata: "AnnData", name: str, rows: NDArray[np.int64], ce
         raise SourceMovedError(msg)
     stated = provenance(adata, "choices").get("cell_order")
     for order in (stated,) if known is not None else (stated, *get_args(CellOrder)):
-        source = _in_order(path, order)
+        source = _in_order(path, order, access)
         if source is not None and _are_named(source, rows, [names[cells] for names in _known_as(adata)]):
             return source
     msg = f"{path} is not the file the cells were read from: its rows are other cells. Pass source=."
     raise SourceMovedError(msg)
 
 
-def _in_order(path: Path, order: CellOrder | None) -> Source | None:
+def _in_order(path: Path, order: CellOrder | None, access: Access) -> Source | None:
     try:
-        return open_source(path, Choices(cell_order=order))
+        return open_source(path, Choices(cell_order=order), engine=access.engine, n_threads=access.n_threads)
     except LayoutError:
         if order is None:
             raise

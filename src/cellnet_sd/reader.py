@@ -10,6 +10,7 @@ from cellnet_sd.findings import Choices, absolute
 from cellnet_sd.problems import OnError
 from cellnet_sd.rows import CellOrder
 from cellnet_sd.selection import Cells, select_rows
+from cellnet_sd.sources.access import Engine
 from cellnet_sd.sources.opening import open_source
 from cellnet_sd.table import Switches, TableBuilder
 
@@ -44,6 +45,8 @@ def read(
     wsi_scale: float | None = None,
     on_error: OnError = "raise",
     index: bool | None = None,
+    engine: Engine | None = None,
+    n_threads: int | None = None,
 ) -> "SpatialData":
     """Read a Cell-NET file as SpatialData.
 
@@ -92,6 +95,11 @@ def read(
         What to do with malformed cells: `"raise"`, or leave them out with (`"warn"`) or without (`"skip"`) a warning.
     index
         Whether to save the index beside the file if there is none; `None` leaves it to `settings.index`.
+    engine
+        What reads the file: `"native"`, its own structures, or `"h5py"`, libhdf5. `"auto"` is native, and h5py for what
+        that does not know. `None` leaves it to `settings.engine`, which is `"auto"`.
+    n_threads
+        How many threads read and decode; `None` leaves it to `settings.n_threads`, which is the number of cores.
 
     Returns
     -------
@@ -130,6 +138,8 @@ def read(
         ),
         Switches(expression, captions, _stacked(patches, levels), _checked_ccc(ccc), backed, genes, on_error),
         index=index,
+        engine=engine,
+        n_threads=n_threads,
         selection=(where, cells, slides),
     )
     from cellnet_sd.elements import spatial_data
@@ -159,6 +169,8 @@ def read_anndata(
     mpp: float | None = None,
     on_error: OnError = "raise",
     index: bool | None = None,
+    engine: Engine | None = None,
+    n_threads: int | None = None,
 ) -> "AnnData":
     """Read a Cell-NET file as AnnData: the table that `read` gives, without the elements.
 
@@ -166,7 +178,7 @@ def read_anndata(
     ----------
     path, where, cells, slides, genes, backed, expression, captions, ccc, ccc_layout
         As in `read`.
-    gene_list, slide_key, cell_order, mpp, on_error, index
+    gene_list, slide_key, cell_order, mpp, on_error, index, engine, n_threads
         As in `read`.
     images
         Whether `obs["cell_patch"]` says which cells have a patch, for `cellnet_sd.patches`. No image is read.
@@ -194,6 +206,8 @@ def read_anndata(
         ),
         Switches(expression, captions, ("cell",) if images else (), _checked_ccc(ccc), backed, genes, on_error),
         index=index,
+        engine=engine,
+        n_threads=n_threads,
         selection=(where, cells, slides),
     )
     adata = builder.build()
@@ -207,11 +221,13 @@ def _builder(
     switches: Switches,
     *,
     index: bool | None,
+    engine: Engine | None,
+    n_threads: int | None,
     selection: tuple[str | None, Cells | None, Sequence[str] | None],
 ) -> TableBuilder:
     import numpy as np
 
-    source = open_source(path, choices, index=index)
+    source = open_source(path, choices, index=index, engine=engine, n_threads=n_threads)
     where, cells, slides = selection
     rows = select_rows(source.index, where=where, cells=cells, slides=slides)
     return TableBuilder(source, np.arange(len(source.index)) if rows is None else rows, switches)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cellnet_sd.errors import LayoutError
 from cellnet_sd.layout import ORDER_KEYS
-from cellnet_sd.naming import natural_key
+from cellnet_sd.naming import natural_order
 from cellnet_sd.sources.facts import Stated
 
 CellOrder = Literal["creation", "stored", "natural", "name"]
@@ -66,15 +66,19 @@ def row_order(
         return stored, order
     if override is None and not any(is_tracked):  # the walk sorted them
         return np.argsort(containers.codes, kind="stable").astype(np.int64), order
-    return _by_name(list(names), containers.codes.tolist(), plain=order == "name"), order
+    return _by_name(names, containers, plain=order == "name"), order
 
 
-def _by_name(names: Sequence[str], met: Sequence[int], *, plain: bool) -> NDArray[np.int64]:
+def _by_name(names: Sequence[str] | pd.Series, containers: pd.Categorical, *, plain: bool) -> NDArray[np.int64]:
     """Return the rows sorted by name within each container, containers as they were met."""
-    rows = range(len(names))
-    if plain:
-        return np.array(sorted(rows, key=lambda row: (met[row], names[row])), dtype=np.int64)
-    return np.array(sorted(rows, key=lambda row: (met[row], natural_key(names[row]))), dtype=np.int64)
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    texts = pa.array(names, pa.large_string())
+    texts = pa.concat_arrays(texts.chunks) if isinstance(texts, pa.ChunkedArray) else texts
+    order = pc.sort_indices if plain else natural_order
+    parts = [rows[np.asarray(order(texts.take(rows)))] for _, rows in _rows_of(containers)]
+    return np.concatenate([*parts, np.empty(0, np.int64)]).astype(np.int64)
 
 
 def _stored_rows(

@@ -110,7 +110,7 @@ class Settings:
     """How many bytes of expression or patches to decode at a time, on the way to the result. Default: 64 MiB."""
 
     engine: str
-    """What reads a file: `"native"`, `"h5py"`, or `"auto"`, which is native and h5py where that cannot. Default: auto."""
+    """What reads a file: `"native"`, `"h5py"`, or `"auto"`: native, and h5py where that cannot. Default: auto."""
 
     n_threads: int
     """How many threads read and decode. Default: the cores this process may use."""

@@ -8,6 +8,7 @@ from cellnet_sd.components.expression import ExpressionKind
 from cellnet_sd.errors import CellNetError, CellNetWarning, MissingDependencyError
 from cellnet_sd.findings import Choices, absolute
 from cellnet_sd.rows import CellOrder
+from cellnet_sd.sources.access import Engine
 from cellnet_sd.sources.base import Source
 from cellnet_sd.sources.opening import open_source
 from cellnet_sd.validation.indexed import check_index, describe
@@ -30,6 +31,8 @@ def validate(
     mpp: float | None = None,
     wsi_scale: float | None = None,
     index: bool | None = None,
+    engine: Engine | None = None,
+    n_threads: int | None = None,
 ) -> Report:
     """Check every cell of a Cell-NET file.
 
@@ -40,7 +43,7 @@ def validate(
     ----------
     path
         A Cell-NET HDF5 file.
-    expression, ccc_layout, gene_list, slide_key, cell_order, mpp, wsi_scale, index
+    expression, ccc_layout, gene_list, slide_key, cell_order, mpp, wsi_scale, index, engine, n_threads
         As in `read`.
 
     Returns
@@ -72,7 +75,7 @@ def validate(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CellNetWarning)  # what is warned of on a sample is counted over all cells here
         try:
-            source = open_source(path, choices, index=index)
+            source = open_source(path, choices, index=index, engine=engine, n_threads=n_threads)
         except MissingDependencyError:
             raise
         except CellNetError as error:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellnet_sd import keys
-from cellnet_sd.components import attributes, captions, ccc, images
+from cellnet_sd.components import attribute_columns, attributes, captions, ccc, images
 from cellnet_sd.components.attribute_codecs import to_json
 from cellnet_sd.components.attributes import Spellings
 from cellnet_sd.errors import LayoutError, SourceMovedError
@@ -20,6 +20,7 @@ from cellnet_sd.notes import Notes, provenance
 from cellnet_sd.patch_lookup import PatchSource
 from cellnet_sd.problems import Problems
 from cellnet_sd.progress import progress
+from cellnet_sd.sources.access import Access
 from cellnet_sd.sources.hdf5_sink import Hdf5Sink, Records
 
 if TYPE_CHECKING:
@@ -230,7 +231,7 @@ class _Object:
         if not {keys.CELL_PATCH, keys.TISSUE_PATCH} & set(self.adata.obs):
             return None
         try:
-            return PatchSource.of(self.adata, self.sdata, level, self.source)
+            return PatchSource.of(self.adata, self.sdata, level, self.source, Access.of(None, None))
         except LayoutError:
             return None
         except SourceMovedError as error:
@@ -273,7 +274,9 @@ class _Object:
         stored = self.adata.uns.get(keys.PROVENANCE, {}).get("attributes")
         spellings = None if stored is None else msgspec.json.decode(stored, type=Spellings)
         obs = self.adata.obs.drop(columns=[name for name in keys.OWN_OBS if name in self.adata.obs])
-        obsm = {key: np.asarray(self.adata.obsm[key]) for key in attributes.OBSM.values() if key in self.adata.obsm}
+        obsm = {
+            key: np.asarray(self.adata.obsm[key]) for key in attribute_columns.OBSM.values() if key in self.adata.obsm
+        }
         return [to_json(document) if document else None for document in attributes.encode(obs, obsm, spellings)]
 
     @cached_property

@@ -126,8 +126,8 @@ class StoredAttribute:
                 odd |= dict.fromkeys(map(str, np.flatnonzero(nan).tolist()), "NaN")
             return odd
         texts = self._odd_texts()
-        rows = np.flatnonzero(np.isin(self.codes, list(texts))) if texts else []
-        return odd | {str(row): texts[int(self.codes[row])] for row in rows}
+        rows = np.flatnonzero(np.isin(self.codes, list(texts)))
+        return odd | {str(row): texts[int(self.codes[row])] for row in rows.tolist()}
 
     def _odd_texts(self) -> dict[int, str]:
         """Return the distinct values that would be spelled otherwise, as JSON text, by code."""
@@ -169,9 +169,7 @@ def _numbers(values: Values) -> pd.Series:
     return pd.Series(values.array.to_pandas(integer_object_nulls=True), dtype=dtypes[values.kind])
 
 
-def _fit(
-    name: str, values: Values, plain: NDArray[np.float64], distinct: list[Any], codes: NDArray[np.int64]
-) -> Codec:
+def _fit(name: str, values: Values, plain: NDArray[np.float64], distinct: list[Any], codes: NDArray[np.int64]) -> Codec:
     """Return the codec of an attribute; where the first value decides, it is the first that can be read."""
     used = [distinct[code] for code in pd.unique(codes[codes >= 0]).tolist()]
     if name in OBSM:
@@ -203,8 +201,8 @@ def _checked(
     if not reasons:
         return codes
     bad = np.isin(codes, list(reasons))
-    for row in np.flatnonzero(bad).tolist():
-        problems.append(Problem(row, Component.ATTRIBUTES, reasons[int(codes[row])]))
+    rows = np.flatnonzero(bad).tolist()
+    problems.extend(Problem(row, Component.ATTRIBUTES, reasons[int(codes[row])]) for row in rows)
     return np.where(bad, -1, codes)
 
 

@@ -7,7 +7,6 @@ exception, cell by cell, so that writing back loses nothing.
 
 import heapq
 import json
-import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
@@ -35,7 +34,6 @@ from cellnet_sd.components.documents import Document, Documents
 from cellnet_sd.layout import ATTRIBUTES, CELL_DIAMETER
 from cellnet_sd.naming import legal_names
 from cellnet_sd.problems import Problem
-
 
 
 class Attribute(msgspec.Struct, frozen=True):

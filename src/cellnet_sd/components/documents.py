@@ -119,7 +119,9 @@ class Documents:
     @classmethod
     def joined(cls, parts: Sequence["Documents"]) -> "Documents":
         """Return the documents of several batches, one after the other."""
-        orders: dict[tuple[str, ...], None] = reduce(or_, (part.orders for part in parts), dict[tuple[str, ...], None]())
+        orders: dict[tuple[str, ...], None] = reduce(
+            or_, (part.orders for part in parts), dict[tuple[str, ...], None]()
+        )
         names = dict.fromkeys(name for part in parts for name in part.columns)
         sizes = [part.n for part in parts]
         columns = {name: _joined([part.columns.get(name) for part in parts], sizes) for name in names}

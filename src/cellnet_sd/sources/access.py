@@ -3,7 +3,7 @@
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import msgspec
 
@@ -28,15 +28,15 @@ class Access(msgspec.Struct, frozen=True):
         ValueError
             If there is no such engine, or the number of threads is not positive.
         """
-        engine = settings.engine if engine is None else engine  # type: ignore[assignment]  # checked below
+        chosen = settings.engine if engine is None else engine
         n_threads = settings.n_threads if n_threads is None else n_threads
-        if engine not in get_args(Engine):
-            msg = f"engine={engine!r} is not one of {', '.join(map(repr, get_args(Engine)))}."
+        if chosen not in get_args(Engine):
+            msg = f"engine={chosen!r} is not one of {', '.join(map(repr, get_args(Engine)))}."
             raise ValueError(msg)
         if not isinstance(n_threads, int) or isinstance(n_threads, bool) or n_threads < 1:
             msg = f"n_threads={n_threads!r} is not a positive whole number."
             raise ValueError(msg)
-        return cls(engine, n_threads)
+        return cls(cast("Engine", chosen), n_threads)
 
 
 def pool(n_threads: int) -> ThreadPoolExecutor:

@@ -131,7 +131,7 @@ class Facts:
     n_latin1: int
     order: "CellOrder | None" = None
     located: Mapping[Component, Located] = field(default_factory=dict)
-    scan: ScanFinding = ScanFinding()
+    scan: ScanFinding = field(default_factory=ScanFinding)
 
     def __len__(self) -> int:
         return len(self.names)

@@ -73,9 +73,7 @@ def in_child(what: str, path: Path, cells: Sequence[tuple[str, str]], component:
     return done.stdout
 
 
-def fetch_guarded(
-    path: Path, component: Component, cells: Sequence[tuple[str, str]]
-) -> list[Raw | Unreadable | None]:
+def fetch_guarded(path: Path, component: Component, cells: Sequence[tuple[str, str]]) -> list[Raw | Unreadable | None]:
     """Return one component of some cells, read through h5py by a child process.
 
     Raises

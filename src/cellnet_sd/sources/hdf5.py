@@ -91,7 +91,11 @@ class Hdf5Source:
         return cast("list[Stored]", values)
 
     def fetch_arrays(
-        self, component: Component, rows: Sequence[int] | NDArray[np.int64], shape: tuple[int, ...], out: NDArray[np.uint8]
+        self,
+        component: Component,
+        rows: Sequence[int] | NDArray[np.int64],
+        shape: tuple[int, ...],
+        out: NDArray[np.uint8],
     ) -> NDArray[np.bool_]:
         """Fill `out` with the plainly stored arrays of some cells; see `FetchesPlain`."""
         check_unmoved(self.path, self.identity)

@@ -84,13 +84,16 @@ class FormCodes:
     known: dict[StoredForm, int] = field(default_factory=dict)
 
     def add(self, form: StoredForm | None) -> None:
+        """Add a cell, `None` for one without the component."""
         self.codes.append(-1 if form is None else self.known.setdefault(form, len(self.known)))
 
     def stored(self) -> list[StoredForm | None]:
+        """Return the form of each cell."""
         forms = [*self.known, None]
         return [forms[code] for code in self.codes]
 
     def column(self) -> FormColumn:
+        """Return the forms as codes."""
         return FormColumn(np.array(self.codes, dtype=np.int32), tuple(self.known))
 
 
@@ -107,7 +110,9 @@ class Scanner:
     unknown: Counter[str] = field(default_factory=Counter)
     gene_names: tuple[str, ...] | None = None
     n_latin1: int = 0
-    forms: dict[Component, FormCodes] = field(default_factory=lambda: {component: FormCodes() for component in Component})
+    forms: dict[Component, FormCodes] = field(
+        default_factory=lambda: {component: FormCodes() for component in Component}
+    )
     wsi: list[int] = field(default_factory=list)
     images: WsiImages = field(default_factory=WsiImages)
 

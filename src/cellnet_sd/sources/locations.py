@@ -170,9 +170,7 @@ class Located:
         """Return the places in the cells at `rows`."""
         members = None if self.members is None else self.members.take(rows)
         chunks = None if self.chunks is None else self.chunks.take(rows)
-        return Located(
-            self.layouts, self.code[rows], self.address[rows], self.size[rows], self.names, members, chunks
-        )
+        return Located(self.layouts, self.code[rows], self.address[rows], self.size[rows], self.names, members, chunks)
 
     def place(self, row: int) -> Place | None:
         """Return where the component of one cell is, `None` if it has none."""

@@ -117,7 +117,7 @@ class LocatedBatch:
         address, size = self._place(objects)
         chunks, address = self._chunks(objects, slot, rows, address)
         if members is not None and chunks is not None:
-            members = self._with_chunks(members, rows, chunks)
+            members = self._with_chunks(members, rows)
         return Located(tuple(known), code, address, size, self._names, members, chunks)
 
     def loose(self, rows: NDArray[np.intp]) -> list[Place | None]:
@@ -128,7 +128,7 @@ class LocatedBatch:
         columns = {name: getattr(self.batch.chunks, name) for name in CHUNK_COLUMNS}
         address, size = self._place(objects)
         places = zip(code.tolist(), address.tolist(), size.tolist(), strict=True)
-        return [Place(layouts[at], *where, columns) if at >= 0 else None for at, *where in places]
+        return [Place(layouts[at], where, n, columns) if at >= 0 else None for at, where, n in places]
 
     # --- layouts -----------------------------------------------------------------------------------------------------
 
@@ -183,9 +183,7 @@ class LocatedBatch:
             reason=_EMPTY if shape is None else "",
         )
 
-    def _too_large(
-        self, objects: Objects, codes: NDArray[np.int32], layouts: list[Layout | None]
-    ) -> NDArray[np.int32]:
+    def _too_large(self, objects: Objects, codes: NDArray[np.int32], layouts: list[Layout | None]) -> NDArray[np.int32]:
         """Give datasets that are larger than their stored bytes can be a layout of their own, which says so."""
         declared = np.array([0 if layout is None else self._declared(layout) for layout in layouts], np.float64)[codes]
         stored = objects.size
@@ -202,7 +200,9 @@ class LocatedBatch:
         if layout.storage in ("group", "h5py", "unreadable") or layout.shape is None:
             return 0
         is_reference = layout.kind.startswith("vlen")
-        return math.prod(layout.shape) * (self.stored.reference_size if is_reference else np.dtype(layout.dtype).itemsize)
+        return math.prod(layout.shape) * (
+            self.stored.reference_size if is_reference else np.dtype(layout.dtype).itemsize
+        )
 
     def _place(self, objects: Objects) -> tuple[Ints, Ints]:
         """Return address and size of objects; of those in several chunks, the first and the number of their chunks."""
@@ -216,18 +216,26 @@ class LocatedBatch:
     # --- members -----------------------------------------------------------------------------------------------------
 
     @cached_property
-    def _owner(self) -> Ints:
-        """Of each member, the component it lies in, as `slot * n + cell`."""
-        parent = self.batch.members.parent
-        owner = parent.copy()
+    def _owner_and_depth(self) -> tuple[Ints, Ints]:
+        """Of each member, the component it lies in, as `slot * n + cell`, and how deep."""
+        owner, depth = self.batch.members.parent.copy(), np.zeros(len(self.batch.members.parent), np.int64)
         while (inner := np.flatnonzero(owner < 0)).size:
             owner[inner] = owner[-1 - owner[inner]]
-        return owner
+            depth[inner] += 1
+        return owner, depth
+
+    @property
+    def _owner(self) -> Ints:
+        return self._owner_and_depth[0]
 
     @cached_property
     def _sorted(self) -> NDArray[np.intp]:
-        """Members by owner, those of one owner with parents first."""
-        return np.argsort(self._owner, kind="stable")
+        """Members by owner, parents first; those of one group as they were made where that is tracked, else by name."""
+        owner, depth = self._owner_and_depth
+        members = self.batch.members
+        rank = np.argsort(np.argsort(np.array(self.scan.known.names.values, object)))
+        within = np.where(members.order >= 0, members.order, rank[members.name])
+        return np.lexsort((within, members.parent, depth, owner))
 
     def _rows_of(self, slot: int) -> NDArray[np.intp]:
         """Return the members in one component of all cells, cell by cell."""
@@ -272,9 +280,7 @@ class LocatedBatch:
 
     # --- chunks ------------------------------------------------------------------------------------------------------
 
-    def _chunks(
-        self, objects: Objects, slot: int, rows: NDArray[np.intp], address: Ints
-    ) -> tuple[Ragged | None, Ints]:
+    def _chunks(self, objects: Objects, slot: int, rows: NDArray[np.intp], address: Ints) -> tuple[Ragged | None, Ints]:
         """Return the chunks of a component and its members, cell by cell, and the addresses that count in them."""
         several = np.flatnonzero((objects.kind == Kind.DATASET) & (objects.storage == Storage.CHUNKED))
         members = _taken(self.batch.members.objects, rows)
@@ -292,7 +298,7 @@ class LocatedBatch:
         address[several] = 0  # a component's own chunks come first
         return Ragged(offsets, columns), address
 
-    def _with_chunks(self, members: Ragged, rows: NDArray[np.intp], chunks: Ragged) -> Ragged:
+    def _with_chunks(self, members: Ragged, rows: NDArray[np.intp]) -> Ragged:
         """Return members whose addresses count in their cell's list of chunks."""
         objects = _taken(self.batch.members.objects, rows)
         inside = np.flatnonzero((objects.kind == Kind.DATASET) & (objects.storage == Storage.CHUNKED))

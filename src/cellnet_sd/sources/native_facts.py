@@ -66,9 +66,7 @@ def scan_natively(path: Path, *, n_threads: int, parts: "PartStore | None" = Non
     return _joined(path, stored, roster, found)
 
 
-def _parts(
-    scan: NativeScan, stored: Bytes, roster: Roster, n_threads: int, kept: "PartStore | None"
-) -> Iterator[Part]:
+def _parts(scan: NativeScan, stored: Bytes, roster: Roster, n_threads: int, kept: "PartStore | None") -> Iterator[Part]:
     """Yield the parts in row order; finished ones are kept as they come."""
     starts = range(0, len(roster), BATCH)
     if len(starts) == 1:

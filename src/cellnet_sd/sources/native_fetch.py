@@ -159,7 +159,11 @@ class NativeReader:
         kinds = ("single", "contiguous", "compact")
         return np.array(
             [
-                layout.storage in kinds and not layout.reason and is_decoded(layout) and _is_one_run(layout) and fits(layout)
+                layout.storage in kinds
+                and not layout.reason
+                and is_decoded(layout)
+                and _is_one_run(layout)
+                and fits(layout)
                 for layout in self.located.layouts
             ],
             bool,

@@ -165,7 +165,9 @@ class _PartReader:
             counts = np.bincount(objects.reason[objects.kind == Kind.FALLBACK], minlength=1).tolist()
             found.update({Reason(reason).name.lower().replace("_", " "): n for reason, n in enumerate(counts) if n})
         for located in self.located.values():
-            codes = located.code if located.members is None else np.append(located.code, located.members.columns["code"])
+            codes = (
+                located.code if located.members is None else np.append(located.code, located.members.columns["code"])
+            )
             for code, layout in enumerate(located.layouts):
                 if layout.storage != "h5py" and not is_decoded(layout):
                     numbers = ", ".join(str(step.number) for step in layout.filters)
@@ -197,7 +199,9 @@ class _PartReader:
         captions.array = _with_texts(captions.array, said)
         return _with_documents(documents, found)
 
-    def _caption(self, row: int, values: Mapping[str, StoredValue], said: dict[int, str], texts: Texts, forms: "_Forms") -> None:
+    def _caption(
+        self, row: int, values: Mapping[str, StoredValue], said: dict[int, str], texts: Texts, forms: "_Forms"
+    ) -> None:
         for name in CAPTION_ATTRS:
             if name in values:
                 try:
@@ -209,7 +213,12 @@ class _PartReader:
                 return
 
     def _document(
-        self, row: int, values: Mapping[str, StoredValue], found: dict[int, dict[str, Any]], texts: Texts, forms: "_Forms"
+        self,
+        row: int,
+        values: Mapping[str, StoredValue],
+        found: dict[int, dict[str, Any]],
+        texts: Texts,
+        forms: "_Forms",
     ) -> bool:
         """Take a document from HDF5 attributes; whether it is one JSON text."""
         from cellnet_sd.components.attributes import parse_document
@@ -246,8 +255,10 @@ class _PartReader:
         for row, place in zip(genes.tolist(), self.cells.loose(genes), strict=True):
             cell, key = int(members.parent[row]), names[members.name[row]]
             try:
-                listed = None if place is None or place.layout.storage == "group" else text_list(
-                    self.cells.stored.array(place)
+                listed = (
+                    None
+                    if place is None or place.layout.storage == "group"
+                    else text_list(self.cells.stored.array(place))
                 )
             except ObjectError as error:
                 self.faults.append(Problem(cell, key, str(error)))
@@ -296,9 +307,10 @@ def form_of(layout: Layout) -> StoredForm:
         return group_form(encoding, shape, layout.members)
     if not layout.dtype:
         return _DAMAGED_FORM
-    words = {"text": "text", "vlen text": "text", "opaque": "opaque bytes", "vlen": f"variable-length {np.dtype(layout.dtype)}"}
-    varying = np.dtype(object) if layout.kind.startswith("vlen") else np.dtype(layout.dtype)
-    return dataset_form(varying, words.get(layout.kind, str(np.dtype(layout.dtype))), layout.shape)
+    dtype = np.dtype(layout.dtype)
+    words = {"text": "text", "vlen text": "text", "opaque": "opaque bytes", "vlen": f"variable-length {dtype}"}
+    varying = np.dtype(object) if layout.kind.startswith("vlen") else dtype
+    return dataset_form(varying, words.get(layout.kind, str(dtype)), layout.shape)
 
 
 def _text(value: StoredValue, texts: Texts) -> str:

@@ -119,7 +119,8 @@ def _add_others(stored: Bytes, located: Located, rows: NDArray[np.intp], texts: 
     if found:
         mask = np.zeros(len(located), bool)
         mask[list(found)] = True
-        texts.array = pc.replace_with_mask(texts.array, pa.array(mask), pa.array(list(found.values()), pa.large_string()))
+        values = pa.array(list(found.values()), pa.large_string())
+        texts.array = pc.replace_with_mask(texts.array, pa.array(mask), values)
 
 
 def parse_documents(texts: Texts) -> Documents:

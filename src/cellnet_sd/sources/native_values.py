@@ -160,9 +160,7 @@ class Bytes:
         done = 0
         while True:
             rest = slice(done, n)
-            done += resolve(
-                self.buf, ctx, references[done * width :], item_sizes[rest], positions[rest], sizes[rest]
-            )
+            done += resolve(self.buf, ctx, references[done * width :], item_sizes[rest], positions[rest], sizes[rest])
             if done >= n:
                 return positions, sizes, reasons
             status = int(ctx[C_STATUS])
@@ -226,7 +224,7 @@ def inflated(data: Buffer, size: int) -> bytes:
     inflater = zlib_ng.decompressobj()
     try:
         out: bytes = inflater.decompress(data, size + 1)
-    except zlib_ng.error as error:
+    except zlib_ng.error as error:  # type: ignore[misc]  # its stub does not say that it is one
         msg = f"the stored bytes cannot be decoded ({error})"
         raise ObjectError(msg) from error
     if len(out) != size or not inflater.eof:

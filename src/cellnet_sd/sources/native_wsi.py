@@ -83,7 +83,8 @@ def _middles(stored: Bytes, located: Located, row: int) -> tuple[bytes, int]:
     own = slice(place.address, place.address + place.size)
     address, size = place.chunks["address"][own], place.chunks["size"][own]
     chosen = np.unique(np.linspace(0, len(size) - 1, min(len(size), _PIECES)).astype(int))
-    runs = [stored.run(int(address[at]) + max(0, (int(size[at]) - _PIECE) // 2), min(_PIECE, int(size[at]))) for at in chosen]
+    starts = address[chosen] + np.maximum(0, (size[chosen] - _PIECE) // 2)
+    runs = map(stored.run, starts.tolist(), np.minimum(size[chosen], _PIECE).tolist())
     return b"".join(run.tobytes() for run in runs), int(size.sum())
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cellnet_sd.cellindex import CellIndex, Rows
 from cellnet_sd.components import expression
-from cellnet_sd.components.attributes import OBSM
+from cellnet_sd.components.attribute_columns import OBSM
 from cellnet_sd.errors import LayoutError
 from cellnet_sd.keys import SPATIAL
 from cellnet_sd.layout import ATTRIBUTES, CELL_DIAMETER, LABELS, POSITION_IN_WSI, Component

@@ -24,7 +24,9 @@ def _sound_files(folder: Path) -> list[Path]:
         for layout in ("pieces", "extendible", "two extendible", "limited", "contiguous"):
             path = folder / f"{libver}_{layout.replace(' ', '_')}.h5"
             filters = {"compression": "gzip"} if number % 2 else {}
-            make(path, Form(libver, number % 2 == 1, 0, 12, layout, filters, "<f4", "vlen", 12, 2, False, number))
+            width = 4 if number % 2 and layout == "pieces" else 8
+            form = Form(libver, number % 2 == 1, 0, 12, layout, filters, "<f4", "vlen", 12, 2, False, number, width)
+            make(path, form)
             files.append(path)
     path = folder / "wide.h5"
     with h5py.File(path, "w", libver="latest", track_order=True) as root:

@@ -12,7 +12,8 @@ import pytest
 from cellnet_sd.layout import Component
 from cellnet_sd.sources.native.codes import Kind, Reason, Storage
 from cellnet_sd.sources.native.scan import Batch, NativeScan, scan_structure
-from native_files import Form, make
+from cellnet_sd.sources.native.superblock import UnreadableStructureError
+from native_files import Form, created, make
 from native_truth import check_file
 
 
@@ -104,6 +105,14 @@ def test_dataspaces_without_elements(tmp_path: Path, libver: str) -> None:
     objects = batch.components[Component.EXPRESSION]
     assert scan.known.shapes.values[objects.shape[0]] is None
     assert objects.storage[0] == Storage.NONE
+
+
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+def test_addresses_of_two_bytes_are_left_to_libhdf5(tmp_path: Path, libver: str) -> None:
+    with created(tmp_path / "file.h5", libver, 2, 2) as root:
+        root["c/expression"] = np.arange(3)
+    with pytest.raises(UnreadableStructureError, match=r"^SUPERBLOCK$"):
+        scan_structure(tmp_path / "file.h5")
 
 
 @pytest.mark.parametrize("libver", ["earliest", "latest"])

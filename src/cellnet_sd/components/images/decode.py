@@ -217,7 +217,9 @@ def _plain_shape(frame: Frame) -> tuple[int, ...] | None:
     """Return the stored shape of patches whose bytes are those of the decoded ones; `None` if there is none."""
     if frame.dtype != "uint8":
         return None
-    return {(CHANNELS_LAST,): frame.shape, (GREY,): frame.shape[:2] if frame.channels == 1 else None}.get(frame.stored)
+    if frame.stored == (CHANNELS_LAST,):
+        return frame.shape
+    return frame.shape[:2] if frame.stored == (GREY,) and frame.channels == 1 else None
 
 
 def decode(

@@ -1,7 +1,6 @@
 """Groups as symbol tables: B-tree of version 1 (III.A.1), symbol table nodes (III.B), local heap (III.D)."""
 
 from cellnet_sd.sources.native.codes import (
-    C_BASE,
     C_LEAF_K,
     C_LENGTHS,
     C_NODE_K,
@@ -92,7 +91,7 @@ def _symbols(buf: Bytes, ctx: Ints, node: int, names: int, size: int, links: Int
     count = u16(buf, ctx, node + 6)
     if u8(buf, ctx, node + 4) != 1 or count > 2 * ctx[C_LEAF_K]:
         fail(ctx, COUNT)
-    entry = 2 * ctx[C_OFFSETS] + 24
+    entry = ctx[C_LENGTHS] + ctx[C_OFFSETS] + 24
     for i in range(count):
         if not step(ctx):
             break
@@ -105,15 +104,16 @@ def _symbols(buf: Bytes, ctx: Ints, node: int, names: int, size: int, links: Int
 @part
 def _symbol(buf: Bytes, ctx: Ints, pos: int, names: int, size: int, links: Ints, n: int) -> None:
     """Note one symbol table entry (III.C)."""
-    name = address(buf, ctx, pos) - ctx[C_BASE]
-    cache = u32(buf, ctx, pos + 2 * ctx[C_OFFSETS])
+    name = length(buf, ctx, pos)
+    header = pos + ctx[C_LENGTHS]
+    cache = u32(buf, ctx, header + ctx[C_OFFSETS])
     links[n, L_NAME] = names + name
     links[n, L_NAME_SIZE] = _name_size(buf, ctx, names + name, names + size)
     links[n, L_TYPE] = SOFT if cache == _SOFT_CACHE else HARD
     links[n, L_ORDER] = -1
     links[n, L_TARGET] = -1
     if cache != _SOFT_CACHE:
-        links[n, L_TARGET] = address(buf, ctx, pos + ctx[C_OFFSETS])
+        links[n, L_TARGET] = address(buf, ctx, header)
         if links[n, L_TARGET] == UNDEFINED and ctx[C_STATUS] == 0:
             fail(ctx, OUTSIDE)
 

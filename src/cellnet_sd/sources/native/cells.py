@@ -26,6 +26,7 @@ from cellnet_sd.sources.native.codes import (
     F_HEADER,
     F_KIND,
     F_NAME,
+    F_ORDER,
     F_PARENT,
     F_REASON,
     F_SIZE,
@@ -40,6 +41,7 @@ from cellnet_sd.sources.native.codes import (
     INCOMPLETE,
     L_NAME,
     L_NAME_SIZE,
+    L_ORDER,
     L_TARGET,
     L_TYPE,
     M_DATATYPE,
@@ -262,6 +264,7 @@ def _append_member(buf: Bytes, ctx: Ints, link: Ints, parent: int, tag: int, tab
     row = members[n]
     row[:] = -1
     _note_link(link, row)
+    row[F_ORDER] = link[L_ORDER]
     row[F_PARENT] = parent
     row[F_NAME] = intern(buf, ctx, tables, T_NAME, _MEMBER_USE + n % 6, link[L_NAME], link[L_NAME_SIZE], tag)
     ctx[C_MEMBERS] += 1

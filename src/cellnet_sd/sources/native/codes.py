@@ -205,7 +205,8 @@ F_TEXT_SIZE: Final = 15
 F_ATTRIBUTES: Final = 16
 F_NAME: Final = 17
 F_PARENT: Final = 18
-FIELDS: Final = 19
+F_ORDER: Final = 19
+FIELDS: Final = 20
 
 # a chunk
 K_ADDRESS: Final = 0

@@ -91,11 +91,14 @@ class Members:
     parent
         `slot * n_cells + cell` of the component (slot 0 is the cell itself, then the order of `Component`); or, in a
         group that is itself a member, `-1 - row` of that.
+    order
+        When it was made, -1 where its group does not track that.
     """
 
     objects: Objects
     name: Codes
     parent: Ints
+    order: Ints
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ from cellnet_sd.sources.native.codes import (
     C_HEAP_AT,
     C_HEAP_END,
     C_HEAP_INDEX,
-    C_LENGTHS,
     C_OFFSETS,
     C_STATUS,
     HEAP_REFERENCE,
@@ -27,6 +26,8 @@ from cellnet_sd.sources.native.primitives import (
 )
 
 _GCOL = 0x4C4F4347
+_PREFIX = 16
+"""Bytes before the objects of a collection, and before the data of an object: a multiple of 8, however wide lengths."""
 
 
 @part
@@ -58,16 +59,15 @@ def _object(buf: Bytes, ctx: Ints, collection: int, index: int) -> tuple[int, in
     if ctx[C_HEAP] != collection or ctx[C_HEAP_INDEX] >= index:
         _enter(buf, ctx, collection)
     pos, end = ctx[C_HEAP_AT], ctx[C_HEAP_END]
-    prefix = 8 + ctx[C_LENGTHS]
-    while pos + prefix <= end and step(ctx):
+    while pos + _PREFIX <= end and step(ctx):
         found, size = u16(buf, ctx, pos), length(buf, ctx, pos + 8)
-        if found == 0 or size > end - pos - prefix:
+        if found == 0 or size > end - pos - _PREFIX:
             break
-        after = pos + prefix + (size + 7) // 8 * 8
+        after = pos + _PREFIX + (size + 7) // 8 * 8
         if found == index:
             ctx[C_HEAP_INDEX] = index
             ctx[C_HEAP_AT] = after
-            return pos + prefix, size
+            return pos + _PREFIX, size
         pos = after
     fail(ctx, HEAP_REFERENCE)
     return 0, 0
@@ -85,5 +85,5 @@ def _enter(buf: Bytes, ctx: Ints, collection: int) -> None:
             return
         ctx[C_HEAP] = collection
         ctx[C_HEAP_INDEX] = 0
-        ctx[C_HEAP_AT] = collection + 8 + ctx[C_LENGTHS]
+        ctx[C_HEAP_AT] = collection + _PREFIX
         ctx[C_HEAP_END] = collection + size

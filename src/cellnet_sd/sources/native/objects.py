@@ -47,7 +47,7 @@ def objects_at(scan: NativeScan, headers: Ints) -> Batch:
     return Batch(
         {},
         Objects.of(outputs.objects),
-        Members(nothing, none.astype(np.int32), none),
+        Members(nothing, none.astype(np.int32), none, none),
         attribute_columns(outputs.attributes[: ctx[codes.C_ATTRIBUTES]], translated),
         chunk_columns(outputs.chunks[: ctx[codes.C_CHUNKS]]),
     )

@@ -156,6 +156,7 @@ def _run_on_nothing() -> bool:
 
 
 def _calls() -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
+    """Return every function called from here, with arguments of the right types."""
     buf, ctx, none = np.frombuffer(b"", np.uint8), np.zeros(codes.CTX_SIZE, np.int64), np.empty(0, np.int64)
     work, marks = new_work(), np.empty(0, np.uint8)
     links = np.empty((0, codes.LINK_COLUMNS), np.int64)
@@ -233,7 +234,12 @@ def _batch(outputs: Outputs, used: list[int], translated: list[Codes], known: Kn
     return Batch(
         dict(zip(Component, slots[1:], strict=True)),
         slots[0],
-        Members(Objects.of(members), names[members[:, codes.F_NAME]], _parents(members[:, codes.F_PARENT], n)),
+        Members(
+            Objects.of(members),
+            names[members[:, codes.F_NAME]],
+            _parents(members[:, codes.F_PARENT], n),
+            members[:, codes.F_ORDER].copy(),
+        ),
         attribute_columns(attributes, translated),
         chunk_columns(chunks),
     )

@@ -26,7 +26,8 @@ from cellnet_sd.sources.native.primitives import lookup3
 from cellnet_sd.sources.native.work import Work
 
 SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
-_WIDTHS = (2, 4, 8)
+_WIDTHS = (4, 8)
+"""Of addresses and lengths. With two bytes libhdf5 itself does not read back all that it writes."""
 _LEAF_K, _NODE_K, _CHUNK_K = 4, 16, 32
 _M_K_VALUES: Final = 19
 _WRITING = 5
@@ -106,8 +107,9 @@ def _old(mapped: Bytes, start: int, version: int) -> Superblock:
         ctx[C_CHUNK_K] = int.from_bytes(fixed[24:26], "little")
         pos += 4
     offsets = fixed[13]
-    fields = _bytes(mapped, pos, 6 * offsets)
-    base, _, end, driver, _, root = (fields[i * offsets : (i + 1) * offsets] for i in range(6))
+    fields = _bytes(mapped, pos, 4 * offsets)
+    base, _, end, driver = (fields[i * offsets : (i + 1) * offsets] for i in range(4))
+    root = _bytes(mapped, pos + 4 * offsets + fixed[14], offsets)  # behind the offset of a name, which is a length
     if driver != b"\xff" * offsets:
         raise UnreadableStructureError(Reason.SUPERBLOCK)
     return _checked_end(mapped, ctx, base, end, root)
