@@ -56,6 +56,8 @@ class CellIndex:
         Gene names that the cells state themselves, all alike.
     findings
         What was found out by looking at samples, or chosen by the caller.
+    names_are_unique
+        Whether no two cells have the same bare name.
     load_captions
         Gives the captions of the cells at some rows when they are asked for, in that order; of all for `None`.
     load_located
@@ -76,6 +78,7 @@ class CellIndex:
     unknown: Mapping[str, int]
     gene_names: tuple[str, ...] | None
     findings: Findings
+    names_are_unique: bool
     load_captions: Callable[[Rows | None], pd.Series]
     load_located: Callable[[Component], Located | None]
 
@@ -124,6 +127,8 @@ class CellIndex:
         group for those that still do. After the last slash is always the bare name.
         """
         names = self.names if rows is None else self.names.iloc[rows]
+        if self.names_are_unique:
+            return pd.Index(names, name=None)
         clashing = names.duplicated(keep=False).to_numpy()
         if not clashing.any():
             return pd.Index(names, name=None)
@@ -141,7 +146,7 @@ class CellIndex:
         obs = self.obs if rows is None else self.obs.iloc[rows]
         slides = self.slides if rows is None else self.slides[rows]
         frame = obs.set_axis(self.obs_names(rows))
-        frame.insert(0, keys.SLIDE, pd.Categorical.from_codes(slides.tolist(), categories=self.slide_names()))
+        frame.insert(0, keys.SLIDE, pd.Categorical.from_codes(slides, categories=self.slide_names()))
         return frame
 
 
@@ -167,6 +172,7 @@ def from_facts(path: Path, facts: Facts) -> CellIndex:
         unknown=dict(facts.unknown),
         gene_names=facts.gene_names,
         findings=Findings(order=facts.order, scan=facts.scan, scan_notes=tuple(_notes(facts))),
+        names_are_unique=bool(facts.names.is_unique),
         load_captions=lambda asked: captions if asked is None else captions.iloc[asked].reset_index(drop=True),
         load_located=facts.located.get,
     )

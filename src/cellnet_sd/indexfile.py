@@ -65,6 +65,7 @@ class _Metadata(msgspec.Struct):
     version: int
     identity: Identity
     n_cells: int
+    names_are_unique: bool
     findings: Findings
     spellings: Spellings
     forms: dict[Component, tuple[StoredForm, ...]]
@@ -179,8 +180,14 @@ def _columns(index: CellIndex) -> pd.DataFrame:
     columns |= {f"{_OBS}{name}": index.obs[name] for name in index.obs}
     for name, positions in index.obsm.items():
         columns |= {f"{_OBSM}{name}:{axis}": positions[:, at] for at, axis in enumerate("xy")}
-    columns |= {f"{_FORM}{component}": column.codes for component, column in index.forms.items()}
+    columns |= {f"{_FORM}{component}": _narrow(column.codes) for component, column in index.forms.items()}
     return pd.DataFrame(columns)
+
+
+def _narrow(codes: NDArray[np.integer]) -> NDArray[np.integer]:
+    """Return codes in the narrowest dtype that holds them: most columns have a handful."""
+    most = int(codes.max(initial=-1))
+    return codes.astype(np.min_scalar_type(-most - 1))
 
 
 def _metadata(index: CellIndex, identity: Identity) -> _Metadata:
@@ -188,6 +195,7 @@ def _metadata(index: CellIndex, identity: Identity) -> _Metadata:
         version=VERSION,
         identity=identity,
         n_cells=len(index),
+        names_are_unique=index.names_are_unique,
         findings=index.findings,
         spellings=index.spellings,
         forms={component: column.forms for component, column in index.forms.items()},
@@ -223,7 +231,9 @@ def _read(
             checked = pa.schema([schema.field(name) for name in columns], schema.metadata)
             frame = _at_rows(candidate, checked, rows, metadata.n_cells)
             return None if frame is None else (frame, metadata)
-        frame = pq.read_table(candidate, columns=columns, page_checksum_verification=True).to_pandas()
+        table = pq.read_table(candidate, columns=columns, page_checksum_verification=True)
+        frame = table.to_pandas(split_blocks=True, self_destruct=True)
+        del table  # its memory is the frame's now
     except (pa.ArrowException, OSError, KeyError, ValueError, msgspec.MsgspecError):
         return None
     return (frame, metadata) if len(frame) == metadata.n_cells else None
@@ -276,6 +286,7 @@ def _assemble(path: Path, candidate: Path, frame: pd.DataFrame, metadata: _Metad
         unknown=metadata.unknown,
         gene_names=metadata.gene_names,
         findings=metadata.findings,
+        names_are_unique=metadata.names_are_unique,
         load_captions=captions,
         load_located=located,
     )
@@ -286,7 +297,7 @@ def _located(path: Path, candidate: Path, identity: Identity, component: Compone
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if _read(candidate, identity, lambda name: name == _SLIDE) is None:
+    if _read(candidate, identity, lambda name: name == _SLIDE) is None:  # which also checks what it says of itself
         raise SourceMovedError(_gone(path, candidate))
     try:
         schema = pq.read_schema(candidate)
@@ -312,4 +323,4 @@ def _labels(column: pd.Series) -> pd.Series:
 
 def _positions(frame: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
     names = dict.fromkeys(name.removeprefix(_OBSM)[:-2] for name in map(str, frame) if name.startswith(_OBSM))
-    return {name: frame[[f"{_OBSM}{name}:x", f"{_OBSM}{name}:y"]].to_numpy() for name in names}
+    return {name: np.column_stack([frame.pop(f"{_OBSM}{name}:{axis}").to_numpy() for axis in "xy"]) for name in names}

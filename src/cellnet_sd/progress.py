@@ -1,6 +1,7 @@
 """One progress bar for everything that takes longer than a second."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final, cast
 
 from cellnet_sd.settings import settings
@@ -31,3 +32,13 @@ def progress[T](iterable: Iterable[T], *, total: int | None, desc: str, unit: st
     disable = None if settings.progress else True
     bar = tqdm(iterable, total=total, desc=desc, unit=f" {unit}", delay=_DELAY, disable=disable)
     return cast("Iterable[T]", bar)
+
+
+@contextmanager
+def announced(what: str) -> Iterator[None]:
+    """Say on a terminal what is being done, for as long as it takes, where nothing of it can be counted."""
+    from tqdm import tqdm
+
+    disable = None if settings.progress else True
+    with tqdm(total=1, desc=what, bar_format="{desc} …", disable=disable, leave=False):
+        yield

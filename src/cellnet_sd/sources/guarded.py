@@ -3,10 +3,13 @@
 What comes back is msgpack, which holds data and nothing that runs.
 """
 
+import math
 import os
 import resource
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -18,8 +21,11 @@ from cellnet_sd.errors import CorruptFileError
 from cellnet_sd.layout import Component
 from cellnet_sd.sources.base import Raw, Unreadable
 
-_SECONDS: Final = 4
+_SECONDS: Final = 3
+"""Of processor time, without that of starting: how long that takes depends on what else the machine does."""
 _BYTES_PER_SECOND: Final = 50 * 2**20
+_LONGEST: Final = 30
+"""Seconds by the clock, over those of processor time, after which a child is given up in any case."""
 _MEMORY: Final = 2 * 2**30
 
 
@@ -27,7 +33,8 @@ class _Order(msgspec.Struct):
     what: str
     path: str
     cells: list[tuple[str, str]]
-    component: str = ""
+    component: str
+    seconds: int
 
 
 class _StoredRaw(msgspec.Struct):
@@ -51,8 +58,8 @@ def in_child(what: str, path: Path, cells: Sequence[tuple[str, str]], component:
     CorruptFileError
         If it crashed, hung, or took too much memory.
     """
-    order = msgspec.msgpack.encode(_Order(what, str(path), list(cells), component))
-    limit = _SECONDS + path.stat().st_size / _BYTES_PER_SECOND
+    seconds = math.ceil(_SECONDS + path.stat().st_size / _BYTES_PER_SECOND)
+    order = msgspec.msgpack.encode(_Order(what, str(path), list(cells), component, seconds))
     folders = os.pathsep.join(filter(None, sys.path))
     command = [sys.executable, "-m", "cellnet_sd.sources.guarded"]
     try:
@@ -60,15 +67,16 @@ def in_child(what: str, path: Path, cells: Sequence[tuple[str, str]], component:
             command,
             input=order,
             capture_output=True,
-            timeout=limit,
+            timeout=seconds + _LONGEST,
             check=True,
             env={**os.environ, "PYTHONPATH": folders},
         )
-    except subprocess.TimeoutExpired as error:
-        msg = f"{path}: its structure is damaged, and libhdf5 did not come to an end with it in {limit:.0f} s."
-        raise CorruptFileError(msg) from error
-    except subprocess.CalledProcessError as error:
-        msg = f"{path}: its structure is damaged, and libhdf5 failed on it (exit code {error.returncode})."
+    except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
+        code = error.returncode if isinstance(error, subprocess.CalledProcessError) else -signal.SIGXCPU
+        failed = f"failed on it (exit code {code})"
+        if code == -signal.SIGXCPU:
+            failed = f"did not come to an end with it in {seconds} s"
+        msg = f"{path}: its structure is damaged, and libhdf5 {failed}."
         raise CorruptFileError(msg) from error
     return done.stdout
 
@@ -135,6 +143,8 @@ def _obey() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY + 2**30, _MEMORY + 2**30))
     order = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=_Order)
     load_plugins()
+    most = math.ceil(time.process_time()) + order.seconds
+    resource.setrlimit(resource.RLIMIT_CPU, (most, most + 1))  # at the first, SIGXCPU ends this process
     if order.what == "walk":
         found: Any = len(scan(Path(order.path)))
     elif order.what == "scan":

@@ -14,11 +14,12 @@ from cellnet_sd.components.documents import Documents
 from cellnet_sd.errors import CorruptFileError
 from cellnet_sd.layout import Component
 from cellnet_sd.problems import Problem
-from cellnet_sd.progress import progress
+from cellnet_sd.progress import announced, progress
 from cellnet_sd.sources.facts import Facts, FormColumn, ScanFinding
 from cellnet_sd.sources.locations import Located
 from cellnet_sd.sources.native.codes import FIRST_DAMAGE
-from cellnet_sd.sources.native.scan import NativeScan, scan_structure
+from cellnet_sd.sources.native.compiled import is_compiled
+from cellnet_sd.sources.native.scan import NativeScan, scan_structure, warm
 from cellnet_sd.sources.native.superblock import UnreadableStructureError
 from cellnet_sd.sources.native_left import LeftCells, scan_left
 from cellnet_sd.sources.native_roster import Roster, read_roster
@@ -53,6 +54,7 @@ def scan_natively(path: Path, *, n_threads: int, parts: "PartStore | None" = Non
     CorruptFileError
         If its structure contradicts itself where no single cell is to blame.
     """
+    _compile()
     try:
         scan = scan_structure(path)
     except UnreadableStructureError as error:
@@ -64,6 +66,15 @@ def scan_natively(path: Path, *, n_threads: int, parts: "PartStore | None" = Non
     roster = read_roster(scan, stored)
     found = list(_parts(scan, stored, roster, n_threads, parts))
     return _joined(path, stored, roster, found)
+
+
+def _compile() -> None:
+    """Have the compiled code at hand: it is kept on disk from its first use on."""
+    if is_compiled():
+        warm()
+        return
+    with announced("Compiling the HDF5 reader (once per installation, about a minute)"):
+        warm()
 
 
 def _parts(scan: NativeScan, stored: Bytes, roster: Roster, n_threads: int, kept: "PartStore | None") -> Iterator[Part]:

@@ -107,7 +107,7 @@ class Bytes:
         else:
             stored = self._chunks(place, width)
         if layout.kind.startswith("vlen"):
-            return self._followed(layout, np.ascontiguousarray(stored).reshape(-1))
+            return self._followed(layout, np.array(stored).reshape(-1))  # writable, as compiled code was made for
         return np.ascontiguousarray(stored).view(_dtype(layout)).reshape(shape).copy()
 
     def _width(self, layout: Layout) -> int:

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellnet_sd.sources.native.codes import C_BASE, C_OFFSETS, C_STATUS
-from cellnet_sd.sources.native.compiled import Bytes, Ints, compiled, uint32, uint64
+from cellnet_sd.sources.native.compiled import Bytes, Ints, compiled, part, uint32, uint64
 from cellnet_sd.sources.native.global_heap import object_of
 from cellnet_sd.sources.native.primitives import number, product, u32, within
 
@@ -35,7 +35,7 @@ def copy_rows(buf: Bytes, ctx: Ints, positions: Ints, size: int, rows: Ints, out
         _copy(buf, positions[i], out, start, size)
 
 
-@compiled
+@part
 def _copy(source: Bytes, start: int, target: Bytes, at: int, size: int) -> None:
     """Copy bytes that the caller has seen to lie in both arrays."""
     for i in range(size):

@@ -157,17 +157,37 @@ def _run_on_nothing() -> bool:
 
 def _calls() -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
     """Return every function called from here, with arguments of the right types."""
+    from cellnet_sd.sources.native.kernels import (
+        copy_rows,
+        copy_runs,
+        fletcher32,
+        pack,
+        resolve,
+        sample_hash,
+        unshuffle,
+    )
+    from cellnet_sd.sources.native.objects import read_objects
+
     buf, ctx, none = np.frombuffer(b"", np.uint8), np.zeros(codes.CTX_SIZE, np.int64), np.empty(0, np.int64)
     work, marks = new_work(), np.empty(0, np.uint8)
-    links = np.empty((0, codes.LINK_COLUMNS), np.int64)
+    links, start = np.empty((0, codes.LINK_COLUMNS), np.int64), np.zeros(1, np.int64)
+    values, indices = np.empty(0, np.float32), np.empty(0, np.int32)
     return [
         (read_cells, (buf, ctx, none, 0, work, new_tables(2), new_outputs(0))),
+        (read_objects, (buf, ctx, none, 0, work, new_tables(2), new_outputs(0))),
         (list_links, (buf, ctx, 0, work)),
         (classify, (buf, ctx, links, 0, work, marks, marks)),
         (gather, (buf, ctx, none, none, marks)),
         (read_header, (buf, ctx, 0, work.head, work.blocks, work.link_messages, work.attribute_messages)),
         (intern, (buf, ctx, new_tables(2), 0, 0, 0, 0, 0)),
         (lookup3, (buf, ctx, 0, 0, -4)),
+        (copy_runs, (buf, ctx, none, start, marks)),
+        (copy_rows, (buf, ctx, none, 0, none, marks)),
+        (pack, (np.frombuffer(b"", np.float32), 0, indices, values)),
+        (fletcher32, (buf, 0)),
+        (unshuffle, (buf, 1, marks)),
+        (resolve, (buf, ctx, marks, none, none, none)),
+        (sample_hash, (buf, ctx, none, none, np.empty((0, 2), np.int64))),
     ]
 
 
