@@ -61,7 +61,8 @@ def counted() -> Iterator[Reads]:
     def counting_fetch(self: Hdf5Source, component: Component, rows: Any) -> Any:
         reads.fetched += [(component, int(row)) for row in rows]
         if self.access.engine != "h5py":
-            reads.datasets += [f"{group}/{component}" for group in self.index.group_paths(np.asarray(rows, np.int64))]
+            there = np.asarray(rows, np.int64)[self.index.has(component, np.asarray(rows, np.int64))]
+            reads.datasets += [f"{group}/{component}" for group in self.index.group_paths(there)]
         return fetch(self, component, rows)
 
     def count_plain(self: Hdf5Source, component: Component, rows: Any, done: Any) -> None:

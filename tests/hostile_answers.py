@@ -84,8 +84,15 @@ def _facts(source: Any) -> Answers:
     }
     for component in Component:
         with contextlib.suppress(CellNetError):
-            answers[f"raw {component}"] = source.fetch(component, np.arange(len(index)))
+            answers[f"raw {component}"] = [_portable(raw) for raw in source.fetch(component, np.arange(len(index)))]
     return answers
+
+
+def _portable(raw: Any) -> Any:
+    """Return a stored value that can be pickled."""
+    if not isinstance(raw, Raw):
+        return raw
+    return Raw(raw.value, dict(raw.attrs), {name: _portable(member) for name, member in raw.members.items()})
 
 
 # --- comparison ------------------------------------------------------------------------------------------------------
@@ -101,6 +108,8 @@ def differences(own: Answers, theirs: Answers) -> list[str]:
     found = [_tables(own, theirs), _captions(own, theirs)]
     found += [_raws(component, own, theirs) for component in Component]
     is_sound = not own["defects"] and not theirs["defects"]
+    if is_sound and own["wsi numbers"] != theirs["wsi numbers"]:
+        found.append(f"WSI numbers {own['wsi numbers']} instead of {theirs['wsi numbers']}")
     found += [_arrays(name, own, theirs) for name in ("expression", "patches", "wsi", "ccc", "read") if is_sound]
     return [words for words in found if words]
 
@@ -172,7 +181,7 @@ def _raw(own: Any, theirs: Any) -> str:
 def _array(own: Any, theirs: Any) -> str:
     if own is None or theirs is None:
         return "" if own is theirs else f"{own} instead of {theirs}"
-    one, two = np.asarray(own), np.asarray(theirs)
+    one, two = _native(own), _native(theirs)
     if one.shape != two.shape or one.dtype != two.dtype:
         return f"{one.dtype} {one.shape} instead of {two.dtype} {two.shape}"
     if one.dtype != object:
@@ -180,6 +189,12 @@ def _array(own: Any, theirs: Any) -> str:
     pairs = zip(one.reshape(-1), two.reshape(-1), strict=True)
     same = all(_bytes(left) == _bytes(right) for left, right in pairs)
     return "" if same else f"{one} instead of {two}"
+
+
+def _native(value: Any) -> Any:
+    """Return an array in the byte order of this machine, which pickling gives it in any case."""
+    array = np.asarray(value)
+    return array.astype(array.dtype.newbyteorder("="))
 
 
 def _bytes(value: Any) -> bytes:

@@ -3,16 +3,12 @@
 A new interpreter takes a second or more to import what a fork has at once, and there are thousands of calls.
 """
 
-import io
 import os
 import resource
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection, Pipe
-from types import SimpleNamespace
 from typing import Any
 
 _MEMORY = 4 * 2**30
@@ -95,35 +91,3 @@ def _work(writer: Connection, function: Callable[..., Any], arguments: tuple[Any
         code = 0
     finally:
         os._exit(code)
-
-
-# --- the guarded child of the package --------------------------------------------------------------------------------
-
-
-def obeyed(order: bytes) -> bytes:
-    """Return what `cellnet_sd.sources.guarded` writes when it is run with an order."""
-    from cellnet_sd.sources import guarded
-
-    out = io.BytesIO()
-    sys.stdin, sys.stdout = SimpleNamespace(buffer=io.BytesIO(order)), SimpleNamespace(buffer=out)  # type: ignore[assignment]
-    guarded._obey()
-    return out.getvalue()
-
-
-def forks_instead_of_interpreters(forks: Forks, counted: list[float]) -> Any:
-    """Return what stands for the module `subprocess` in `guarded`; notes how long each order took."""
-
-    def run(command: list[str], *, input: bytes, timeout: float, **_: Any) -> Any:  # noqa: A002
-        began = time.perf_counter()
-        try:
-            return SimpleNamespace(stdout=forks.call(obeyed, input, seconds=timeout))
-        except DiedError as error:
-            if str(error) == "hung":
-                raise subprocess.TimeoutExpired(command, timeout) from error
-            raise subprocess.CalledProcessError(error.code or 1, command) from error
-        finally:
-            counted.append(time.perf_counter() - began)
-
-    return SimpleNamespace(
-        run=run, TimeoutExpired=subprocess.TimeoutExpired, CalledProcessError=subprocess.CalledProcessError
-    )

@@ -237,7 +237,7 @@ def test_what_the_walk_has_sorted_is_not_sorted_again(monkeypatch: pytest.Monkey
     def sorted_again(name: str) -> Any:
         raise AssertionError(name)
 
-    monkeypatch.setattr("cellnet_sd.rows.natural_key", sorted_again)
+    monkeypatch.setattr("cellnet_sd.rows.natural_order", sorted_again)
     stated = {"": Stated(tracked=False), "b": Stated(tracked=False)}
     rows, order = row_order(Path("x"), ["A_1", "A_2", "B_9", "B_10", "Z"], ["", "", "b", "b", ""], stated)
     assert order == "natural"

@@ -96,7 +96,19 @@ def test_override_restores_after_errors(settings):
 def test_repr_shows_every_setting(settings):
     text = repr(settings)
     assert text.startswith("Settings(\n    index=True,\n    cache_dir=")
-    assert "    progress=True,\n    batch_bytes=67108864,\n)" in text
+    assert "    progress=True,\n    batch_bytes=67108864,\n    engine='auto',\n    n_threads=" in text
+
+
+@pytest.mark.parametrize("value", ["libhdf5", "", None, 1])
+def test_engine_takes_one_of_three_words(settings, value):
+    with pytest.raises(ValueError, match="engine.*'auto', 'native' or 'h5py'"):
+        settings.engine = value
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "many"])
+def test_n_threads_takes_a_positive_number(settings, value):
+    with pytest.raises(ValueError, match="n_threads.*a positive whole number of threads"):
+        settings.n_threads = value
 
 
 def test_package_attribute_is_the_object():

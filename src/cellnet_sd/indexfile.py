@@ -180,14 +180,8 @@ def _columns(index: CellIndex) -> pd.DataFrame:
     columns |= {f"{_OBS}{name}": index.obs[name] for name in index.obs}
     for name, positions in index.obsm.items():
         columns |= {f"{_OBSM}{name}:{axis}": positions[:, at] for at, axis in enumerate("xy")}
-    columns |= {f"{_FORM}{component}": _narrow(column.codes) for component, column in index.forms.items()}
+    columns |= {f"{_FORM}{component}": column.codes for component, column in index.forms.items()}
     return pd.DataFrame(columns)
-
-
-def _narrow(codes: NDArray[np.integer]) -> NDArray[np.integer]:
-    """Return codes in the narrowest dtype that holds them: most columns have a handful."""
-    most = int(codes.max(initial=-1))
-    return codes.astype(np.min_scalar_type(-most - 1))
 
 
 def _metadata(index: CellIndex, identity: Identity) -> _Metadata:

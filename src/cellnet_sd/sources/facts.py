@@ -43,8 +43,12 @@ class StoredForm(msgspec.Struct, frozen=True):
 class FormColumn:
     """The stored form of one component in every cell: codes into the distinct forms, -1 where absent."""
 
-    codes: NDArray[np.int32]
+    codes: NDArray[np.integer[Any]]
     forms: tuple[StoredForm, ...]
+
+    def __post_init__(self) -> None:
+        """Keep the codes in the narrowest dtype that holds them: there is a handful of forms, and millions of cells."""
+        self.codes = self.codes.astype(np.min_scalar_type(-max(1, len(self.forms))), copy=False)
 
     @property
     def present(self) -> NDArray[np.bool_]:

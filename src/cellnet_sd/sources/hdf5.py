@@ -126,13 +126,11 @@ class Hdf5Source:
             return []
         if self.access.engine == "native":
             return [Unreadable(_ONLY_H5PY)] * len(rows)
-        if not self.index.findings.scan.damaged:
-            return fetch_cells(self.path, component, self.index.group_paths(rows))
-        from cellnet_sd.sources.guarded import fetch_guarded
+        from cellnet_sd.sources.native_left import fetch_left
 
         containers = self.index.containers
         cells = [(str(containers[row]), str(self.index.names.iloc[row])) for row in rows.tolist()]
-        return fetch_guarded(self.path, component, cells)
+        return fetch_left(self.path, component, cells, is_guarded=self.index.findings.scan.damaged)
 
 
 def check_unmoved(path: Path, identity: Identity) -> None:

@@ -4,9 +4,11 @@ A file may come from anywhere. Nothing here follows a link out of the file, read
 than deflate could have made of the bytes that are stored.
 """
 
+import fcntl
 import importlib
 import importlib.util
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,14 +87,38 @@ def check_is_hdf5(path: Path) -> None:
     raise LayoutError(msg)
 
 
+def busy(path: Path, sign: str) -> FileBusyError:
+    """Return the error that says that a file is being written, and by what sign."""
+    msg = (
+        f"{path} is being written by another process, or its writer died before closing it. Wait for the writer, "
+        f"or clear the mark with `h5clear -s` if there is none. ({sign})"
+    )
+    return FileBusyError(msg)
+
+
+def check_unlocked(path: Path) -> None:
+    """Respect the lock that libhdf5 puts on a file while it writes, unless the environment tells it not to.
+
+    Raises
+    ------
+    FileBusyError
+        If another process has the file open for writing.
+    """
+    if os.environ.get("HDF5_USE_FILE_LOCKING", "").upper() in ("FALSE", "0"):
+        return
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise busy(path, "the file is locked") from error
+        except OSError:
+            return  # not every file system has locks: libhdf5 too goes on without
+
+
 def _explain(path: Path, error: Exception) -> Exception:
     text = str(error)
     if "unable to lock" in text or "already open" in text or "consistency flags" in text:
-        msg = (
-            f"{path} is being written by another process, or its writer died before closing it. Wait for the writer, "
-            f"or clear the mark with `h5clear -s` if there is none. ({text})"
-        )
-        return FileBusyError(msg)
+        return busy(path, text)
     msg = f"{path} cannot be opened as HDF5: truncated or damaged. ({text})"
     return CorruptFileError(msg)
 

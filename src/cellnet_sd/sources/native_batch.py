@@ -143,10 +143,9 @@ class LocatedBatch:
         codes, firsts = combined(*keys, *more)
         layouts = [self._layout(objects, int(at), int(attrs[at]), int(names[at]), what) for at in firsts]
         codes = self._too_large(objects, codes, layouts)
-        absent = [at for at, layout in enumerate(layouts) if layout is None]
-        final = np.cumsum([layout is not None for layout in layouts]) - 1
-        final[absent] = -1
-        return [layout for layout in layouts if layout is not None], final.astype(np.int32)[codes]
+        known: dict[Layout, int] = {}
+        final = [-1 if layout is None else known.setdefault(layout, len(known)) for layout in layouts]
+        return list(known), np.array([*final, -1], np.int32)[codes]
 
     def _layout(self, objects: Objects, at: int, attrs: int, names: int, what: str) -> Layout | None:
         kind, reason = Kind(int(objects.kind[at])), Reason(int(objects.reason[at]))

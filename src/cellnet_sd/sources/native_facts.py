@@ -15,13 +15,15 @@ from cellnet_sd.errors import CorruptFileError
 from cellnet_sd.layout import Component
 from cellnet_sd.problems import Problem
 from cellnet_sd.progress import announced, progress
+from cellnet_sd.sources.base import Raw, Unreadable
 from cellnet_sd.sources.facts import Facts, FormColumn, ScanFinding
+from cellnet_sd.sources.hdf5_objects import busy, check_unlocked
 from cellnet_sd.sources.locations import Located
-from cellnet_sd.sources.native.codes import FIRST_DAMAGE
+from cellnet_sd.sources.native.codes import FIRST_DAMAGE, Reason
 from cellnet_sd.sources.native.compiled import is_compiled
 from cellnet_sd.sources.native.scan import NativeScan, scan_structure, warm
 from cellnet_sd.sources.native.superblock import UnreadableStructureError
-from cellnet_sd.sources.native_left import LeftCells, scan_left
+from cellnet_sd.sources.native_left import LeftCells, fetch_left, scan_left
 from cellnet_sd.sources.native_roster import Roster, read_roster
 from cellnet_sd.sources.native_scan import BATCH, Part, read_part
 from cellnet_sd.sources.native_values import Bytes, damage
@@ -49,15 +51,20 @@ def scan_natively(path: Path, *, n_threads: int, parts: "PartStore | None" = Non
 
     Raises
     ------
+    FileBusyError
+        If another process is writing it.
     NotNativeError
         If the file has features that only libhdf5 knows.
     CorruptFileError
         If its structure contradicts itself where no single cell is to blame.
     """
+    check_unlocked(path)
     _compile()
     try:
         scan = scan_structure(path)
     except UnreadableStructureError as error:
+        if error.reason is Reason.WRITING:
+            raise busy(path, "marked in its superblock") from error
         if error.reason < FIRST_DAMAGE:
             raise NotNativeError(damage(error.reason.name)) from error
         msg = f"{path}: {damage(error.reason.name)}."
@@ -79,7 +86,7 @@ def _compile() -> None:
 
 def _parts(scan: NativeScan, stored: Bytes, roster: Roster, n_threads: int, kept: "PartStore | None") -> Iterator[Part]:
     """Yield the parts in row order; finished ones are kept as they come."""
-    starts = range(0, len(roster), BATCH)
+    starts = range(0, max(1, len(roster)), BATCH)
     if len(starts) == 1:
         kept = None  # done sooner than kept
 
@@ -114,7 +121,13 @@ def _joined(path: Path, stored: Bytes, roster: Roster, parts: Sequence[Part]) ->
     forms = {component: _joined_forms([part.forms[component] for part in parts]) for component in Component}
     located = {component: Located.joined([part.located[component] for part in parts]) for component in Component}
     headers = np.concatenate([np.empty(0, np.int64), *(part.wsi_header for part in parts)])
-    wsi, faults = number_images(stored, located[Component.WSI_PATCH], headers)
+    scan = _scan_finding(stored, roster, parts)
+
+    def left(row: int) -> Raw | Unreadable | None:
+        cell = (str(roster.containers[row]), str(roster.names.iloc[row]))
+        return fetch_left(path, Component.WSI_PATCH, [cell], is_guarded=scan.damaged)[0]
+
+    wsi, faults = number_images(stored, located[Component.WSI_PATCH], headers, left)
     facts = Facts(
         names=roster.names,
         containers=roster.containers,
@@ -129,7 +142,7 @@ def _joined(path: Path, stored: Bytes, roster: Roster, parts: Sequence[Part]) ->
         n_latin1=sum(part.n_latin1 for part in parts),
         order=roster.order,
         located=located,
-        scan=_scan_finding(stored, roster, parts),
+        scan=scan,
     )
     return _with_left(path, facts, roster)
 
@@ -167,7 +180,11 @@ def _with_left(path: Path, facts: Facts, roster: Roster) -> Facts:
     for component in Component:
         left[component] = np.union1d(left[component], np.array(roster.left, np.int64)).astype(np.int64)
     cells = [(str(facts.containers[row]), str(facts.names.iloc[row])) for row in rows]
-    return _merged(facts, rows, left, scan_left(path, cells, is_guarded=facts.scan.damaged))
+    found = scan_left(path, cells, is_guarded=facts.scan.damaged)
+    if found.not_cells:  # a container perhaps, whose cells are not known here
+        msg = f"only libhdf5 can tell what {'/'.join(cells[found.not_cells[0]]).lstrip('/')!r} is"
+        raise NotNativeError(msg)
+    return _merged(facts, rows, left, found)
 
 
 def _left_rows(located: Located) -> NDArray[np.int64]:

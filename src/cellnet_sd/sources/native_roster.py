@@ -131,7 +131,7 @@ def _odd_ones(scan: NativeScan, paths: list[str], unknown: Counter[str]) -> _Fou
         path = f"{paths[other.container]}/{name}"
         if other.reason is Reason.LOOP and other.kind is Kind.GROUP:
             unknown[f"{path.lstrip('/')} (a second link to a group)"] += 1
-        elif other.reason is Reason.SOFT_LINK:
+        elif other.reason in (Reason.SOFT_LINK, Reason.COMMITTED_DATATYPE):
             unknown[path] += 1
         elif other.kind is not Kind.DATASET:
             found.at.append(other.position)

@@ -149,10 +149,10 @@ class _PartReader:
                     self._report(component, dict.fromkeys(rows.tolist(), layout.reason))
 
     def _is_damaged(self) -> bool:
-        objects = [*self.cells.batch.components.values(), self.cells.batch.groups, self.cells.batch.members.objects]
-        return bool(self.faults and self.faults[0].component == "group") or any(
-            (each.kind == Kind.DAMAGED).any() for each in objects
-        )
+        groups = self.cells.batch.groups
+        objects = [*self.cells.batch.components.values(), self.cells.batch.members.objects]
+        broken = (groups.kind == Kind.DAMAGED) & (groups.header >= 0)  # without a header, the roster says what is wrong
+        return bool(broken.any()) or any((each.kind == Kind.DAMAGED).any() for each in objects)
 
     def _n_objects(self) -> int:
         present = sum(int((each.kind != Kind.ABSENT).sum()) for each in self.cells.batch.components.values())
@@ -241,7 +241,7 @@ class _PartReader:
 
     def _wsi_headers(self) -> NDArray[np.int64]:
         located, objects = self.located[Component.WSI_PATCH], self.cells.batch.components[Component.WSI_PATCH]
-        is_image = np.array([*(each.storage not in ("group", "unreadable") for each in located.layouts), False])
+        is_image = np.array([*(each.storage not in ("group", "unreadable", "h5py") for each in located.layouts), False])
         return np.where(is_image[located.code], objects.header, -1)
 
     def _note_members(self) -> None:

@@ -92,7 +92,7 @@ class Bytes:
     def array(self, place: Place) -> NDArray[Any]:
         """Return the array of a dataset in its stored dtype; values of variable length as `bytes` or arrays."""
         layout = place.layout
-        if layout.reason:
+        if layout.reason and layout.storage != "h5py":  # what keeps it from being read here is no fault
             raise ObjectError(layout.reason)
         if not is_decoded(layout):
             msg = "it is stored in a way that only libhdf5 reads: pass engine='auto' or 'h5py'"

@@ -1,6 +1,7 @@
 """Telling WSI images apart by their stored bytes, for all cells at once; see `hdf5_wsi`."""
 
 import hashlib
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -11,7 +12,7 @@ from cellnet_sd.components.images.spelling import read_patch
 from cellnet_sd.errors import MissingDependencyError
 from cellnet_sd.layout import Component
 from cellnet_sd.problems import Problem
-from cellnet_sd.sources.base import Raw
+from cellnet_sd.sources.base import Raw, Unreadable
 from cellnet_sd.sources.hdf5_objects import ObjectError
 from cellnet_sd.sources.hdf5_wsi import content_of
 from cellnet_sd.sources.locations import Located
@@ -23,19 +24,20 @@ _PIECE: Final = 256
 
 
 def number_images(
-    stored: Bytes, located: Located, headers: NDArray[np.int64]
+    stored: Bytes, located: Located, headers: NDArray[np.int64], left: Callable[[int], Raw | Unreadable | None]
 ) -> tuple[NDArray[np.int32], list[Problem]]:
     """Return a number per distinct WSI image, -1 without one; and the cells whose image is none.
 
     Images are the same at equal headers, else by equal size and a hash of up to 4 KiB of the stored bytes, spread over
-    them. The first and the last of each number are compared in full; where they differ, all are hashed in full.
+    them. The first and the last of each number are compared in full; where they differ, all are hashed in full. What
+    only libhdf5 can decode is looked at through `left`, by row.
     """
     objects, first = _distinct_headers(headers)
     images, rows = combined(*_signatures(stored, located, first))
     if not _are_sure(stored, located, first, images):
         digests = [_digest(stored, located, int(row)) for row in first]
         images, rows = combined(pd.factorize(np.array(digests, object))[0])
-    reasons = [_fault(stored, located, int(first[row])) for row in rows]
+    reasons = [_fault(stored, located, int(first[row]), left) for row in rows]
     is_image = np.array([reason is None for reason in reasons], bool)
     number = np.append(np.where(is_image, np.cumsum(is_image) - 1, -1)[images], -1)
     wsi = number[objects].astype(np.int32)
@@ -121,12 +123,15 @@ def _stored_bytes(stored: Bytes, located: Located, row: int) -> bytes:
     return b"".join(stored.run(address, size).tobytes() for address, size in runs)
 
 
-def _fault(stored: Bytes, located: Located, row: int) -> str | None:
+def _fault(stored: Bytes, located: Located, row: int, left: Callable[[int], Raw | Unreadable | None]) -> str | None:
     """Return why a stored object is no image, `None` if it is one for all that can be told."""
     try:
-        raw = stored.raw(located, row, with_attrs=False)
+        try:
+            raw: Raw | Unreadable | None = stored.raw(located, row, with_attrs=False)
+        except NeedsLibhdf5Error:
+            raw = left(row)
         read_patch(raw or Raw())
-    except (NeedsLibhdf5Error, MissingDependencyError):
+    except MissingDependencyError:
         return None
     except ValueError as error:
         return str(error)

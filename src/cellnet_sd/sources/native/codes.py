@@ -57,6 +57,7 @@ class Reason(IntEnum):
     SUPERBLOCK = 22
     GROUP_INDEX_VERSION = 23
     NESTING = 24
+    WRITING = 25
     EXTERNAL_LINK = 40
     EXTERNAL_STORAGE = 41
     VIRTUAL = 42

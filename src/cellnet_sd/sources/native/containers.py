@@ -6,6 +6,7 @@ from cellnet_sd.layout import CELL_MARKERS
 from cellnet_sd.sources.native.attributes import P_NAME, P_NAME_SIZE, find_attributes, split_attribute
 from cellnet_sd.sources.native.codes import (
     C_STATUS,
+    COMMITTED_DATATYPE,
     EXTERNAL_LINK,
     EXTERNAL_TYPE,
     GROW,
@@ -15,6 +16,7 @@ from cellnet_sd.sources.native.codes import (
     L_NAME_SIZE,
     L_TARGET,
     L_TYPE,
+    M_DATATYPE,
     SOFT,
     SOFT_LINK,
     USER_LINK,
@@ -80,6 +82,7 @@ def _kind(buf: Bytes, ctx: Ints, header: int, w: Work) -> int:
     if is_dataset(w.head):
         return DATASET
     if not is_group(w.head):
+        fail(ctx, COMMITTED_DATATYPE if w.head[2 * M_DATATYPE] >= 0 else INCOMPLETE)
         return OTHER
     n = group_links(buf, ctx, w.head, w.link_messages, w.links, w.records, w.heap_blocks, w.stack)
     for i in range(n):

@@ -125,7 +125,7 @@ def _new(mapped: Bytes, start: int, version: int, work: Work) -> Superblock:
     if lookup3(mapped, ctx, start, 12 + 4 * offsets, -4) != int.from_bytes(fields[-4:], "little"):
         raise UnreadableStructureError(Reason.CHECKSUM)
     if version == 3 and fixed[11] & _WRITING:
-        raise UnreadableStructureError(Reason.SUPERBLOCK)
+        raise UnreadableStructureError(Reason.WRITING)
     block = _checked_end(mapped, ctx, base, end, root)
     if extension != b"\xff" * offsets:
         _read_extension(block, _position(block.buf, ctx, extension), work)
