@@ -101,13 +101,13 @@ def test_repr_shows_every_setting(settings):
 
 @pytest.mark.parametrize("value", ["libhdf5", "", None, 1])
 def test_engine_takes_one_of_three_words(settings, value):
-    with pytest.raises(ValueError, match="engine.*'auto', 'native' or 'h5py'"):
+    with pytest.raises(ValueError, match=r"engine.*'auto', 'native' or 'h5py'"):
         settings.engine = value
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "many"])
 def test_n_threads_takes_a_positive_number(settings, value):
-    with pytest.raises(ValueError, match="n_threads.*a positive whole number of threads"):
+    with pytest.raises(ValueError, match=r"n_threads.*a positive whole number of threads"):
         settings.n_threads = value
 
 

@@ -95,7 +95,7 @@ def _expression(source: Source, findings: Findings) -> Findings:
         return msgspec.structs.replace(findings, errors={**findings.errors, Component.EXPRESSION: str(error)})
     findings = msgspec.structs.replace(findings, n_genes=n_genes)
     problems = lenient(source)
-    matrix = expression.decode(source.fetch(Component.EXPRESSION, rows), rows, n_genes, problems).matrix
+    matrix = expression.read(source, rows, n_genes, problems).matrix
     matrix = matrix[~np.isin(rows, problems.rows)]
     kind, whole = expression.kind_of(matrix)
     findings = msgspec.structs.replace(findings, nnz_per_cell=matrix.nnz / max(1, matrix.shape[0]))

@@ -148,12 +148,13 @@ def decode(
 
 def _profile(raw: Stored, row: int, n_genes: int, problems: Problems) -> tuple[NDArray[np.int64], NDArray[Any]]:
     """Return the genes of one cell and their values; nothing, and a report, if they cannot be had."""
-    reason = "the cell has none" if raw is None else str(raw)
     if isinstance(raw, Raw):
         try:
             return vector_from_raw(raw, n_genes)
         except MalformedValueError as error:
             reason = str(error)
+    else:
+        reason = "the cell has none" if raw is None else str(raw)
     problems.report(row, Component.EXPRESSION, reason)
     return np.empty(0, np.int64), np.empty(0, np.float32)
 

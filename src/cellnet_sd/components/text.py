@@ -59,7 +59,7 @@ def decode_text(value: bytes | str) -> str:
     if isinstance(value, str):
         return value
     try:
-        return value.decode("utf-8-sig")
+        return value.decode().removeprefix("\ufeff")
     except UnicodeDecodeError:
         return value.decode("latin-1")
 

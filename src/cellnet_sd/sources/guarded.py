@@ -222,7 +222,8 @@ def _in_fork(order: bytes) -> tuple[int, bytes]:
 
 def _all_of(reader: int, seconds: float) -> bytes | None:
     """Return what is written to a pipe until it is closed, `None` if that is not in time."""
-    end, pieces = time.monotonic() + seconds, []
+    end = time.monotonic() + seconds
+    pieces: list[bytes] = []
     while select.select([reader], [], [], max(0, end - time.monotonic()))[0]:
         if not (piece := os.read(reader, 2**20)):
             return b"".join(pieces)

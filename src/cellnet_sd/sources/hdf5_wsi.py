@@ -80,8 +80,11 @@ def sampled_signature(dataset: h5d.DatasetID) -> Signature:
     """Return the stored length of a dataset and a hash of up to 4 KiB spread over its stored bytes."""
     if dataset.get_create_plist().get_layout() == h5d.CHUNKED and (n_chunks := dataset.get_num_chunks()):
         chosen = np.unique(np.linspace(0, n_chunks - 1, min(n_chunks, _PIECES)).astype(int)).tolist()
-        stored = b"".join(_middle(dataset.read_direct_chunk(dataset.get_chunk_info(i).chunk_offset)[1]) for i in chosen)
-        return dataset.get_storage_size(), hashlib.blake2b(stored, digest_size=16).digest()
+        with contextlib.suppress(OSError, RuntimeError, ValueError):
+            # HDF5 2.0 names wrong offsets of chunks where a later axis is the unlimited one: then by what is decoded
+            pieces = (dataset.read_direct_chunk(dataset.get_chunk_info(at).chunk_offset)[1] for at in chosen)
+            stored = b"".join(map(_middle, pieces))
+            return dataset.get_storage_size(), hashlib.blake2b(stored, digest_size=16).digest()
     content = _content(dataset)
     starts = np.linspace(0, max(0, len(content) - _PIECE), _PIECES).astype(int).tolist()
     stored = b"".join(content[start : start + _PIECE] for start in starts)

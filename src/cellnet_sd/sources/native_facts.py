@@ -27,7 +27,7 @@ from cellnet_sd.sources.native_left import LeftCells, fetch_left, scan_left
 from cellnet_sd.sources.native_roster import Roster, read_roster
 from cellnet_sd.sources.native_scan import BATCH, Part, read_part
 from cellnet_sd.sources.native_values import Bytes, damage
-from cellnet_sd.sources.native_wsi import number_images
+from cellnet_sd.sources.native_wsi import number_images, with_left
 
 if TYPE_CHECKING:
     from cellnet_sd.sources.partial import PartStore
@@ -144,7 +144,7 @@ def _joined(path: Path, stored: Bytes, roster: Roster, parts: Sequence[Part]) ->
         located=located,
         scan=scan,
     )
-    return _with_left(path, facts, roster)
+    return _with_left(path, stored, facts, roster)
 
 
 def _scan_finding(stored: Bytes, roster: Roster, parts: Sequence[Part]) -> ScanFinding:
@@ -171,7 +171,7 @@ def _genes(parts: Sequence[Part]) -> tuple[str, ...] | None:
     return next((part.gene_names for part in parts if part.gene_names is not None), None)
 
 
-def _with_left(path: Path, facts: Facts, roster: Roster) -> Facts:
+def _with_left(path: Path, stored: Bytes, facts: Facts, roster: Roster) -> Facts:
     """Return the facts with what is left to h5py, component by component."""
     left = {component: _left_rows(facts.located[component]) for component in Component}
     rows = sorted({*roster.left, *(row for own in left.values() for row in own.tolist())})
@@ -184,6 +184,10 @@ def _with_left(path: Path, facts: Facts, roster: Roster) -> Facts:
     if found.not_cells:  # a container perhaps, whose cells are not known here
         msg = f"only libhdf5 can tell what {'/'.join(cells[found.not_cells[0]]).lstrip('/')!r} is"
         raise NotNativeError(msg)
+    own = set(left[Component.WSI_PATCH].tolist())
+    images = {row: digest for row, digest in zip(rows, found.images, strict=True) if digest and row in own}
+    if images:
+        facts.wsi = with_left(stored, facts.located[Component.WSI_PATCH], facts.wsi, images)
     return _merged(facts, rows, left, found)
 
 

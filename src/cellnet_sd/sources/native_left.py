@@ -5,16 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from h5py import h5g
+from h5py import h5d, h5g
 
+from cellnet_sd.errors import CorruptFileError
 from cellnet_sd.layout import Component
-from cellnet_sd.sources.facts import StoredForm
 from cellnet_sd.sources.base import Raw, Unreadable
+from cellnet_sd.sources.facts import StoredForm
 from cellnet_sd.sources.guarded import fetch_guarded, in_child
 from cellnet_sd.sources.hdf5_fetch import fetch_cells
-from cellnet_sd.sources.hdf5_objects import DAMAGE, open_file, open_member
+from cellnet_sd.sources.hdf5_objects import DAMAGE, open_file, open_member, read_dataset
 from cellnet_sd.sources.hdf5_scan import Scanner
 from cellnet_sd.sources.hdf5_walk import CellGroup, is_cell
+from cellnet_sd.sources.hdf5_wsi import content_of
+from cellnet_sd.sources.native_wsi import digest_of
 
 
 class LeftCells(msgspec.Struct):
@@ -25,6 +28,8 @@ class LeftCells(msgspec.Struct):
     forms: dict[Component, list[StoredForm | None]]
     defects: list[tuple[int, str, str]]
     n_latin1: int
+    images: list[bytes] = []
+    """Digests of the WSI images, empty where there is none."""
     not_cells: list[int] = []
     """Groups without a cell's marks, and what is no group at all."""
 
@@ -59,7 +64,21 @@ def fetch_left(
 
 
 def scan_here(path: Path, cells: Sequence[tuple[str, str]]) -> LeftCells:
-    """Scan cells through h5py in this process."""
+    """Scan cells through h5py in this process.
+
+    Raises
+    ------
+    CorruptFileError
+        If a cell's group or its attributes cannot be listed.
+    """
+    try:
+        return _scanned(path, cells)
+    except DAMAGE as error:
+        msg = f"{path}: its structure is damaged ({error})."
+        raise CorruptFileError(msg) from error
+
+
+def _scanned(path: Path, cells: Sequence[tuple[str, str]]) -> LeftCells:
     not_cells = []
     with open_file(path) as file:
         scanner = Scanner(file)
@@ -69,8 +88,22 @@ def scan_here(path: Path, cells: Sequence[tuple[str, str]]) -> LeftCells:
                 not_cells.append(at)
                 node = "it is no cell"
             scanner.add(CellGroup(container, name, node))
+        images = _digests(file, scanner)
     forms = {component: codes.stored() for component, codes in scanner.forms.items()}
-    return LeftCells(scanner.documents, scanner.captions, forms, list(scanner.defects), scanner.n_latin1, not_cells)
+    defects: list[tuple[int, str, str]] = [*scanner.defects]
+    return LeftCells(scanner.documents, scanner.captions, forms, defects, scanner.n_latin1, images, not_cells)
+
+
+def _digests(file: Any, scanner: Scanner) -> list[bytes]:
+    """Return a digest of the WSI image of each cell; each distinct image is read once."""
+    numbers = scanner.finish({}).wsi.tolist()
+    found: dict[int, bytes] = {-1: b""}
+    for container, name, number in zip(scanner.containers, scanner.names, numbers, strict=True):
+        if number not in found:
+            node = open_member(h5g.open(file.id, b"/"), f"{container}/{name}/{Component.WSI_PATCH}")
+            assert isinstance(node, h5d.DatasetID)  # it has a number
+            found[number] = digest_of(content_of(read_dataset(node)))
+    return [found[number] for number in numbers]
 
 
 def _opened(file: Any, path: str) -> Any:

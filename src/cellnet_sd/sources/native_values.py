@@ -98,7 +98,7 @@ class Bytes:
             msg = "it is stored in a way that only libhdf5 reads: pass engine='auto' or 'h5py'"
             raise NeedsLibhdf5Error(msg)
         if layout.storage == "text":
-            return self._varying(layout, [self.run(place.address, place.size)])
+            return self._varying(layout, [self.run(place.address, place.size).tobytes()])
         shape, width = layout.shape or (), self._width(layout)
         if layout.storage == "none":
             stored = _filled(layout, shape, width)
@@ -141,8 +141,9 @@ class Bytes:
         positions, sizes, reasons = self.resolve(references, item_sizes)
         if reasons:
             raise ObjectError(next(iter(reasons.values())))
-        runs = [self.run(at, size) for at, size in zip(positions.tolist(), sizes.tolist(), strict=True)]
-        return self._varying(layout, runs)
+        view = memoryview(self.buf)  # `resolve` has seen that they lie in it
+        ends = zip(positions.tolist(), (positions + sizes).tolist(), strict=True)
+        return self._varying(layout, [bytes(view[start:stop]) for start, stop in ends])
 
     def resolve(
         self, references: NDArray[np.uint8], item_sizes: NDArray[np.int64]
@@ -170,14 +171,12 @@ class Bytes:
                 return positions, sizes, dict.fromkeys(range(done, n), damage(Reason(status).name)) | reasons
             done += 1
 
-    def _varying(self, layout: Layout, runs: list[NDArray[np.uint8]]) -> NDArray[np.object_]:
+    def _varying(self, layout: Layout, runs: list[bytes]) -> NDArray[np.object_]:
         out = np.empty(len(runs), object)
         if layout.kind == "vlen text":
-            out[:] = [run.tobytes() for run in runs]
-        else:
-            dtype = _dtype(layout)
-            for i, run in enumerate(runs):
-                out[i] = np.frombuffer(run.tobytes(), dtype)
+            out[:] = runs
+        for at, run in enumerate(runs if layout.kind != "vlen text" else []):
+            out[at] = np.frombuffer(run, _dtype(layout))  # one by one: NumPy would take arrays of one length apart
         return out.reshape(layout.shape or ())
 
 

@@ -1,7 +1,8 @@
 """Telling WSI images apart by their stored bytes, for all cells at once; see `hdf5_wsi`."""
 
 import hashlib
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import numpy as np
@@ -46,6 +47,28 @@ def number_images(
         for row in np.flatnonzero((objects >= 0) & (wsi < 0))
     ]
     return wsi, faults
+
+
+def with_left(
+    stored: Bytes, located: Located, numbers: NDArray[np.int32], left: Mapping[int, bytes]
+) -> NDArray[np.int32]:
+    """Return the numbers with those of images that h5py has read, given by the digests of their bytes, by row.
+
+    They may be images that other cells have in another form: a soft link leads to what has a number already.
+    """
+    known: dict[bytes, int] = {}
+    for number, row in zip(*np.unique(numbers, return_index=True), strict=True):
+        if number >= 0:
+            known.setdefault(_digest(stored, located, int(row)), int(number))
+    free = itertools.count(int(numbers.max(initial=-1)) + 1)
+    numbers = numbers.copy()
+    for row, digest in sorted(left.items()):
+        if digest not in known:
+            known[digest] = next(free)
+        numbers[row] = known[digest]
+    found = np.flatnonzero(numbers >= 0)
+    numbers[found] = pd.factorize(numbers[found])[0]  # in the order in which they are met
+    return numbers
 
 
 def _distinct_headers(headers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -100,6 +123,11 @@ def _are_sure(stored: Bytes, located: Located, rows: NDArray[np.int64], images: 
     return all(a == b or _digest(stored, located, a) == _digest(stored, located, b) for a, b in pairs)
 
 
+def digest_of(content: bytes) -> bytes:
+    """Return a hash of the bytes of an image."""
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
 def _digest(stored: Bytes, located: Located, row: int) -> bytes:
     """Return a hash of all bytes of an image: decoded, or as stored where only libhdf5 can decode them."""
     try:
@@ -109,7 +137,7 @@ def _digest(stored: Bytes, located: Located, row: int) -> bytes:
         content = _stored_bytes(stored, located, row)
     except ObjectError as error:
         content = str(error).encode()
-    return hashlib.blake2b(content, digest_size=16).digest()
+    return digest_of(content)
 
 
 def _stored_bytes(stored: Bytes, located: Located, row: int) -> bytes:

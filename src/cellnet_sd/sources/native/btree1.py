@@ -22,7 +22,18 @@ from cellnet_sd.sources.native.codes import (
     UNDEFINED,
 )
 from cellnet_sd.sources.native.compiled import Bytes, Ints, part
-from cellnet_sd.sources.native.primitives import address, fail, has_signature, length, step, u8, u16, u32, within
+from cellnet_sd.sources.native.primitives import (
+    address,
+    fail,
+    has_signature,
+    is_before,
+    length,
+    step,
+    u8,
+    u16,
+    u32,
+    within,
+)
 
 _TREE = 0x45455254
 _SNOD = 0x444F4E53
@@ -61,10 +72,72 @@ def symbol_table_links(buf: Bytes, ctx: Ints, message: int, links: Ints, stack: 
         if below == UNDEFINED:
             fail(ctx, OUTSIDE)
         elif level == 0:
+            before = n
             n = _symbols(buf, ctx, below, names, size, links, n)
+            if n <= links.shape[0]:
+                _check_order(buf, ctx, _key(buf, ctx, node, entry), names, size, links, before, n)
         else:
             top = _enter(buf, ctx, below, top, stack)
+            if ctx[C_STATUS] == 0:
+                _check_keys(buf, ctx, node, entry, stack[top], names, size)
     return n
+
+
+@part
+def _key(buf: Bytes, ctx: Ints, node: int, entry: int) -> int:
+    """Return where the key before an entry of a node is."""
+    return node + 8 + 2 * ctx[C_OFFSETS] + entry * (ctx[C_LENGTHS] + ctx[C_OFFSETS])
+
+
+@part
+def _check_order(buf: Bytes, ctx: Ints, key: int, names: int, size: int, links: Ints, first: int, end: int) -> None:
+    """Check that links `first` to `end` are in the order of their names, and between the keys around their node.
+
+    libhdf5 searches by halves: what is out of order it does not find.
+    """
+    low = names + length(buf, ctx, key)
+    n_low = _key_size(buf, ctx, low, names + size)
+    for i in range(first, end):
+        if ctx[C_STATUS] != 0:
+            return
+        if i > 0 and not is_before(
+            buf, ctx, links[i - 1, L_NAME], links[i - 1, L_NAME_SIZE], links[i, L_NAME], links[i, L_NAME_SIZE]
+        ):
+            fail(ctx, NAME)
+    if first >= end or ctx[C_STATUS] != 0:
+        return
+    high = names + length(buf, ctx, key + ctx[C_LENGTHS] + ctx[C_OFFSETS])
+    n_high = _key_size(buf, ctx, high, names + size)
+    if not is_before(buf, ctx, low, n_low, links[first, L_NAME], links[first, L_NAME_SIZE]) or is_before(
+        buf, ctx, high, n_high, links[end - 1, L_NAME], links[end - 1, L_NAME_SIZE]
+    ):
+        fail(ctx, NAME)
+
+
+@part
+def _check_keys(buf: Bytes, ctx: Ints, node: int, entry: int, below: Ints, names: int, size: int) -> None:
+    """Check that the keys of the node `below` lie between those around the entry that leads to it."""
+    low, first = (
+        names + length(buf, ctx, _key(buf, ctx, node, entry)),
+        names + length(buf, ctx, _key(buf, ctx, below[0], 0)),
+    )
+    high, last = (
+        names + length(buf, ctx, _key(buf, ctx, node, entry + 1)),
+        names + length(buf, ctx, _key(buf, ctx, below[0], below[1])),
+    )
+    end = names + size
+    n_low, n_first = _key_size(buf, ctx, low, end), _key_size(buf, ctx, first, end)
+    n_high, n_last = _key_size(buf, ctx, high, end), _key_size(buf, ctx, last, end)
+    if is_before(buf, ctx, first, n_first, low, n_low) or is_before(buf, ctx, high, n_high, last, n_last):
+        fail(ctx, NAME)
+
+
+@part
+def _key_size(buf: Bytes, ctx: Ints, pos: int, end: int) -> int:
+    """Return the length of the name that is a key, which may be empty."""
+    if pos < end and u8(buf, ctx, pos) == 0:
+        return 0
+    return _name_size(buf, ctx, pos, end)
 
 
 @part

@@ -39,7 +39,7 @@ _WIDTHS = 4
 
 @part
 def tree_records(buf: Bytes, ctx: Ints, at: int, kind: int, found: Ints, stack: Ints) -> tuple[int, int]:
-    """Put the positions of all records into `found`; return their number and size.
+    """Put the positions of all records into `found`, in the order of the tree; return their number and size.
 
     The tree at `at` must be of type `kind`.
     """
@@ -99,6 +99,12 @@ def _walk(
         if level == 0 or child > records:
             top -= 1
             continue
+        if child > 0:  # a record of an inner node comes between those below it
+            if n >= total:
+                fail(ctx, LOOP)
+                return n
+            found[n] = node + _PREFIX + (child - 1) * size
+            n += 1
         stack[top, 2] += 1
         pointer = ctx[C_OFFSETS] + widths[level, 0] + widths[level, 1]
         pos = node + _PREFIX + records * size + child * pointer
@@ -118,14 +124,14 @@ def _walk(
 def _node(
     buf: Bytes, ctx: Ints, at: int, records: int, level: int, size: int, widths: Ints, found: Ints, n: int, total: int
 ) -> int:
-    """Note the positions of a node's own records; return how many are known."""
+    """Check a node, and note the positions of the records of a leaf; return how many are known."""
     if not has_signature(buf, ctx, at, _BTIN if level else _BTLF):
         return n
     if records > total - n:
         fail(ctx, LOOP)
         return n
     pointers = (records + 1) * (ctx[C_OFFSETS] + widths[level, 0] + widths[level, 1]) if level else 0
-    if checked(buf, ctx, at, at + _PREFIX + records * size + pointers):
+    if checked(buf, ctx, at, at + _PREFIX + records * size + pointers) and level == 0:
         for i in range(records):
             found[n + i] = at + _PREFIX + i * size
         n += records

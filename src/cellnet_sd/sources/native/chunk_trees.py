@@ -15,6 +15,7 @@ def chunks_of_btree1(buf: Bytes, ctx: Ints, root: int, rank: int, grid: Ints, ch
     # on the stack: node, entries, next entry, level
     top = _enter(buf, ctx, root, -1, stack)
     key = 8 + 8 * (rank + 1)
+    last = -1
     while top >= 0 and step(ctx):
         node, entries, entry, level = stack[top, 0], stack[top, 1], stack[top, 2], stack[top, 3]
         if entry >= entries:
@@ -27,9 +28,31 @@ def chunks_of_btree1(buf: Bytes, ctx: Ints, root: int, rank: int, grid: Ints, ch
             fail(ctx, OUTSIDE)
         elif level == 0:
             index = _index_of_offsets(buf, ctx, pos + 8, rank, grid)
+            if 0 <= index <= last or u64(buf, ctx, pos + 8 + 8 * rank) != 0:
+                fail(ctx, COUNT)  # out of order: libhdf5 searches by halves, and does not find it
+            last = index
+            if not _is_before(buf, ctx, pos + 8, pos + key + ctx[C_OFFSETS] + 8, rank):
+                fail(ctx, COUNT)
             note_chunk(buf, ctx, chunks, below, u32(buf, ctx, pos), u32(buf, ctx, pos + 4), index)
         else:
             top = _enter(buf, ctx, below, top, stack)
+            if ctx[C_STATUS] == 0:
+                begin, stride = stack[top, 0] + 8 + 2 * ctx[C_OFFSETS], key + ctx[C_OFFSETS]
+                end = begin + stack[top, 1] * stride
+                if _is_before(buf, ctx, begin + 8, pos + 8, rank) or _is_before(
+                    buf, ctx, pos + stride + 8, end + 8, rank
+                ):
+                    fail(ctx, COUNT)  # its keys do not lie between those around it
+
+
+@part
+def _is_before(buf: Bytes, ctx: Ints, first: int, second: int, rank: int) -> bool:
+    """Whether the chunk whose first element is named at `first` comes before the one named at `second`."""
+    for axis in range(rank + 1):
+        one, two = u64(buf, ctx, first + 8 * axis), u64(buf, ctx, second + 8 * axis)
+        if one != two:
+            return one < two if (one < 0) == (two < 0) else two < 0
+    return False
 
 
 @part
@@ -82,6 +105,7 @@ def chunks_of_btree2(
     width = size - ctx[C_OFFSETS] - 8 * rank - (4 if filtered else 0)
     if ctx[C_STATUS] == 0 and n > 0 and not (1 <= width <= 8 if filtered else width == 0):
         fail(ctx, COUNT)
+    last = -1
     for i in range(n):
         if ctx[C_STATUS] != 0:
             return
@@ -91,6 +115,9 @@ def chunks_of_btree2(
             stored, mask = number(buf, ctx, pos, width), u32(buf, ctx, pos + width)
             pos += width + 4
         index = _index_of_scaled(buf, ctx, pos, rank, grid)
+        if 0 <= index <= last:
+            fail(ctx, COUNT)  # out of order, as above
+        last = index
         note_chunk(buf, ctx, chunks, address(buf, ctx, records[i]), stored, mask, index)
 
 

@@ -23,7 +23,7 @@ from cellnet_sd.sources.native.codes import (
 )
 from cellnet_sd.sources.native.compiled import Bytes, Ints, part
 from cellnet_sd.sources.native.fractal_heap import HEAP_ROW, heap_object, open_heap
-from cellnet_sd.sources.native.primitives import address, ask_room, fail, number, step, u8, u64, within
+from cellnet_sd.sources.native.primitives import address, ask_room, fail, lookup3, number, step, u8, u32, u64, within
 
 _BY_NAME = 5
 _NAME_HASH = 4
@@ -100,7 +100,18 @@ def _dense(
         pos, size = heap_object(buf, ctx, heap, heap_blocks, records[i] + _NAME_HASH)
         if ctx[C_STATUS] == 0:
             _link(buf, ctx, pos, size, links, i)
+            _check_hash(buf, ctx, records, i, links[i])
     return n
+
+
+@part
+def _check_hash(buf: Bytes, ctx: Ints, records: Ints, i: int, link: Ints) -> None:
+    """Check that a record has its link's hash, and comes after the one before it: libhdf5 finds no other."""
+    own = u32(buf, ctx, records[i])
+    if ctx[C_STATUS] != 0:
+        return
+    if own != lookup3(buf, ctx, link[L_NAME], link[L_NAME_SIZE], -4) or (i > 0 and own < u32(buf, ctx, records[i - 1])):
+        fail(ctx, NAME)
 
 
 @part

@@ -183,6 +183,17 @@ def same_bytes(buf: Bytes, ctx: Ints, first: int, second: int, size: int) -> boo
 
 
 @part
+def is_before(buf: Bytes, ctx: Ints, first: int, n_first: int, second: int, n_second: int) -> bool:
+    """Whether one run of bytes of the file comes before another: byte by byte, a shorter one before what it begins."""
+    if not within(buf, ctx, first, n_first) or not within(buf, ctx, second, n_second):
+        return False
+    for i in range(min(n_first, n_second)):
+        if buf[first + i] != buf[second + i]:
+            return buf[first + i] < buf[second + i]
+    return n_first < n_second
+
+
+@part
 def matches(buf: Bytes, ctx: Ints, pos: int, size: int, word: Bytes) -> bool:
     """Whether bytes of the file are those of the array `word`."""
     if size != word.size or not within(buf, ctx, pos, size):
