@@ -2,9 +2,8 @@
 
 import contextlib
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,9 @@ from cellnet_sd.layout import Component
 from cellnet_sd.sources.base import Raw, Unreadable
 from cellnet_sd.sources.opening import open_source
 
-TEXTS = (Component.ATTRIBUTES, Component.CAPTION)
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 Answers = dict[str, Any]
 
 
@@ -81,6 +82,7 @@ def _facts(source: Any) -> Answers:
         "cells": [f"{c}/{n}" for c, n in zip(index.containers, index.names, strict=True)],
         "defects": defects,
         "wsi numbers": index.wsi.tolist(),
+        "decoded by h5py": any(reason.startswith("filters") for reason in index.findings.scan.through_h5py),
     }
     for component in Component:
         with contextlib.suppress(CellNetError):
@@ -107,11 +109,17 @@ def differences(own: Answers, theirs: Answers) -> list[str]:
         return [] if faulty else [f"cells: {own['cells']} instead of {theirs['cells']}"]
     found = [_tables(own, theirs), _captions(own, theirs)]
     found += [_raws(component, own, theirs) for component in Component]
-    is_sound = not own["defects"] and not theirs["defects"]
+    is_sound = not any(each["defects"] or _has_unreadable(each) for each in (own, theirs))
     if is_sound and own["wsi numbers"] != theirs["wsi numbers"]:
         found.append(f"WSI numbers {own['wsi numbers']} instead of {theirs['wsi numbers']}")
     found += [_arrays(name, own, theirs) for name in ("expression", "patches", "wsi", "ccc", "read") if is_sound]
     return [words for words in found if words]
+
+
+def _has_unreadable(answers: Answers) -> bool:
+    return any(
+        isinstance(value, Unreadable) for component in Component for value in answers.get(f"raw {component}", [])
+    )
 
 
 def _faulty(component: str, *answers: Answers) -> set[int]:

@@ -3,7 +3,7 @@
 A mutant takes as long as its file has cells and chunks: there are few of each.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ class Look:
     images: str
     caption: str
     attributes: str
-    genes: GeneSpelling = GeneSpelling()
+    genes: GeneSpelling = field(default_factory=GeneSpelling)
 
 
 _LOOKS = {

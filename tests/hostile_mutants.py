@@ -106,8 +106,8 @@ def mutated(sound: Any, places: list[tuple[int, int, int]], rng: np.random.Gener
 
 def _cut(sound: Any, size: int) -> Any:
     """Return the beginning of a file, whose superblock says that it is all."""
-    from native_mutants import _CTX
     from cellnet_sd.sources.native.primitives import lookup3
+    from native_mutants import _CTX
 
     data = sound[:size].copy()
     start = data.tobytes().find(b"\x89HDF\r\n\x1a\n")
@@ -193,7 +193,7 @@ class Run:
             self._fault(seed, f"{'took' if memory > MEMORY + DECLARED else 'used'} {memory:,} bytes", "")
 
     def _compare(self, path: Path, seed: int, own: Any) -> None:
-        from hostile_answers import Refused, ask, differences
+        from hostile_answers import Refused, differences
 
         if "open" in own:
             self.outcomes[f"refused: {own['open'].split(':')[0]}"] += 1
@@ -212,7 +212,10 @@ class Run:
             self.outcomes[f"not comparable: h5py engine leaks {theirs.split(':')[0]}"] += 1
             self._fault(seed, f"h5py engine leaks {theirs}", "")
             return
-        if found := differences(own, theirs):
+        found = differences(own, theirs)
+        if found and own["decoded by h5py"]:  # decoders of libhdf5 leave memory as it is where they fall short
+            self.outcomes["not comparable: decoded by h5py on both sides"] += 1
+        elif found:
             self._fault(seed, f"differs: {'; '.join(found)}", f"refused {sorted(refused)}")
             self.outcomes["differs"] += 1
         elif "open" in theirs:
@@ -228,7 +231,7 @@ class Run:
         sys.stdout.flush()
 
 
-def _asked(path: Path, engine: str, table: bool) -> Any:  # noqa: FBT001
+def _asked(path: Path, engine: str, table: bool) -> Any:
     """Return the answers of an engine, or in words what it raises that is no `CellNetError`."""
     from hostile_answers import ask
 

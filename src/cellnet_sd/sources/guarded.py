@@ -1,4 +1,4 @@
-"""libhdf5 in a process of its own, for damaged files: whatever it does there, this process goes on.
+"""libhdf5 in a process of its own, for files that may break it: whatever it does there, this process goes on.
 
 What comes back is msgpack, which holds data and nothing that runs.
 """
@@ -30,6 +30,7 @@ from cellnet_sd.sources.base import Raw, Unreadable
 _SECONDS: Final = 3
 """Of processor time: by the clock, it depends on what else the machine does."""
 _BYTES_PER_SECOND: Final = 50 * 2**20
+_CELLS_PER_SECOND: Final = 200
 _LONGEST: Final = 30
 """Seconds by the clock, over those of processor time, after which a child is given up in any case."""
 _MEMORY: Final = 2 * 2**30
@@ -67,14 +68,14 @@ def in_child(what: str, path: Path, cells: Sequence[tuple[str, str]], component:
     CorruptFileError
         If it crashed, hung, or took too much memory.
     """
-    seconds = math.ceil(_SECONDS + path.stat().st_size / _BYTES_PER_SECOND)
+    seconds = math.ceil(_SECONDS + path.stat().st_size / _BYTES_PER_SECOND + len(cells) / _CELLS_PER_SECOND)
     order = msgspec.msgpack.encode(_Order(what, str(path), list(cells), component, seconds))
     code, answer = _server(os.getpid()).ask(order)
     if code:
         failed = f"failed on it (exit code {code})"
         if code == -signal.SIGXCPU:
             failed = f"did not come to an end with it in {seconds} s"
-        msg = f"{path}: its structure is damaged, and libhdf5 {failed}."
+        msg = f"{path}: only libhdf5 can read some of it, and it {failed}: it is damaged."
         raise CorruptFileError(msg)
     return answer
 
@@ -113,9 +114,12 @@ class _Server:
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
+            self._process = None
 
     def _running(self) -> "subprocess.Popen[bytes]":
-        if self._process is None or self._process.poll() is not None:
+        if self._process is not None and self._process.poll() is not None:
+            self.close()
+        if self._process is None:
             folders = os.pathsep.join(filter(None, sys.path))
             self._process = subprocess.Popen(  # noqa: S603  # this interpreter and this module
                 _COMMAND,

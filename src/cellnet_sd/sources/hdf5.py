@@ -81,7 +81,9 @@ class Hdf5Source:
         rows = np.asarray(rows, dtype=np.int64)
         reader = self._native(component)
         if reader is None:
-            return fetch_cells(self.path, component, self.index.group_paths(rows))
+            if self.access.engine == "h5py":
+                return fetch_cells(self.path, component, self.index.group_paths(rows))
+            return self._left(component, rows)
         from cellnet_sd.sources.native_fetch import LEFT
 
         values = reader.fetch(rows)
@@ -121,7 +123,7 @@ class Hdf5Source:
         return NativeReader(self.path, component, located, self.index.findings.scan.state, self.access.n_threads)
 
     def _left(self, component: Component, rows: NDArray[np.int64]) -> list[Stored]:
-        """Return what only libhdf5 can read; a damaged file is not let at it in this process."""
+        """Return what only libhdf5 can read."""
         if not len(rows):
             return []
         if self.access.engine == "native":
@@ -130,7 +132,7 @@ class Hdf5Source:
 
         containers = self.index.containers
         cells = [(str(containers[row]), str(self.index.names.iloc[row])) for row in rows.tolist()]
-        return fetch_left(self.path, component, cells, is_guarded=self.index.findings.scan.damaged)
+        return fetch_left(self.path, component, cells, is_guarded=self.index.findings.scan.is_guarded)
 
 
 def check_unmoved(path: Path, identity: Identity) -> None:

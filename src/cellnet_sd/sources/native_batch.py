@@ -217,9 +217,10 @@ class LocatedBatch:
     @cached_property
     def _owner_and_depth(self) -> tuple[Ints, Ints]:
         """Of each member, the component it lies in, as `slot * n + cell`, and how deep."""
-        owner, depth = self.batch.members.parent.copy(), np.zeros(len(self.batch.members.parent), np.int64)
+        parent = self.batch.members.parent
+        owner, depth = parent.copy(), np.zeros(len(parent), np.int64)
         while (inner := np.flatnonzero(owner < 0)).size:
-            owner[inner] = owner[-1 - owner[inner]]
+            owner[inner] = parent[-1 - owner[inner]]  # one level up at a time, or the depth is not counted
             depth[inner] += 1
         return owner, depth
 
@@ -382,7 +383,9 @@ class LocatedBatch:
 
     def _value(self, row: int, runs: Sequence[bytes]) -> tuple[str, StoredValue] | None:
         attributes, known = self.batch.attributes, self.scan.known
-        name = self._names[attributes.name[row]]
+        stored, name = known.names.values[attributes.name[row]], self._names[attributes.name[row]]
+        if name.encode() != stored:  # not UTF-8
+            return None
         dtype, shape = known.dtypes.values[attributes.dtype[row]], known.shapes.values[attributes.shape[row]]
         if dtype is None:
             return None

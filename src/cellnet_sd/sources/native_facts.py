@@ -125,7 +125,7 @@ def _joined(path: Path, stored: Bytes, roster: Roster, parts: Sequence[Part]) ->
 
     def left(row: int) -> Raw | Unreadable | None:
         cell = (str(roster.containers[row]), str(roster.names.iloc[row]))
-        return fetch_left(path, Component.WSI_PATCH, [cell], is_guarded=scan.damaged)[0]
+        return fetch_left(path, Component.WSI_PATCH, [cell], is_guarded=scan.is_guarded)[0]
 
     wsi, faults = number_images(stored, located[Component.WSI_PATCH], headers, left)
     facts = Facts(
@@ -180,7 +180,7 @@ def _with_left(path: Path, stored: Bytes, facts: Facts, roster: Roster) -> Facts
     for component in Component:
         left[component] = np.union1d(left[component], np.array(roster.left, np.int64)).astype(np.int64)
     cells = [(str(facts.containers[row]), str(facts.names.iloc[row])) for row in rows]
-    found = scan_left(path, cells, is_guarded=facts.scan.damaged)
+    found = scan_left(path, cells, is_guarded=facts.scan.is_guarded)
     if found.not_cells:  # a container perhaps, whose cells are not known here
         msg = f"only libhdf5 can tell what {'/'.join(cells[found.not_cells[0]]).lstrip('/')!r} is"
         raise NotNativeError(msg)

@@ -146,7 +146,10 @@ class NativeReader:
             if indices.size - end < length:
                 indices, kept = _doubled(indices, end), _doubled(kept, end)
             values = np.frombuffer(data, dtypes[int(self.located.code[rows[at]])])
-            stop, inexact, fault = pack(values, end, indices, kept)
+            if isinstance(data, memoryview):  # as stored, at any address; what was inflated is where it should be
+                values = values.copy()
+            values.flags.writeable = False  # as compiled code was made to take it
+            stop, inexact, fault = pack(values, _words(values), end, indices, kept)
             if fault == FINITE:
                 counts[at] = stop - end
                 end, n_inexact = stop, n_inexact + inexact
@@ -222,6 +225,12 @@ def _is_one_run(layout: Layout) -> bool:
 def _is_vector(layout: Layout, length: int) -> bool:
     shape = layout.shape or ()
     return layout.kind == "number" and layout.n_elements == length and len(shape) in (1, 2) and max(shape) == length
+
+
+def _words(values: NDArray[Any]) -> NDArray[np.uint64]:
+    """Return a view by which `pack` passes over zeros of float32; empty for other dtypes."""
+    whole = values.size // 8 * 8 if values.dtype == np.float32 else 0
+    return values[:whole].view(np.uint64)
 
 
 def _doubled[T: np.generic](array: NDArray[T], used: int) -> NDArray[T]:

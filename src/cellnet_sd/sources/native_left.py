@@ -42,7 +42,7 @@ def scan_left(path: Path, cells: Sequence[tuple[str, str]], *, is_guarded: bool)
     path, cells
         The file and the cells.
     is_guarded
-        Whether the file is damaged: libhdf5 is then let at it in a process of its own, which may crash or hang.
+        Whether libhdf5 is let at the file in a process of its own, which may crash or hang.
 
     Raises
     ------

@@ -231,7 +231,7 @@ class _PartReader:
                 texts.faults[row] = str(error)
                 forms.set(row, _DAMAGED_FORM)
             return True
-        names = [name for name in values if name not in CAPTION_ATTRS]
+        names = sorted((name for name in values if name not in CAPTION_ATTRS), key=str.encode)  # as libhdf5 lists them
         if names:
             found[row] = {name: plain(values[name].value()) for name in names}
             forms.set(row, ONE_BY_ONE)

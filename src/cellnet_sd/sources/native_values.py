@@ -17,7 +17,7 @@ DEFLATE, SHUFFLE, FLETCHER32 = 1, 2, 3
 DECODED: Final = frozenset({DEFLATE, SHUFFLE, FLETCHER32})
 """Filters that are undone here; the others go through libhdf5."""
 _CHECKSUM: Final = 4
-Buffer = bytes | memoryview | NDArray[np.uint8]
+Buffer = bytes | bytearray | memoryview | NDArray[np.uint8]
 
 
 class NeedsLibhdf5Error(ObjectError):
@@ -210,7 +210,7 @@ def undone(stored: Buffer, filters: tuple[Filter, ...], mask: int, nbytes: int) 
     return data
 
 
-def inflated(data: Buffer, size: int) -> bytes:
+def inflated(data: Buffer, size: int) -> bytearray:
     """Return the `size` bytes that were deflated; never makes more, whatever is stored.
 
     Raises
@@ -218,17 +218,15 @@ def inflated(data: Buffer, size: int) -> bytes:
     ObjectError
         If they are damaged, or more or fewer.
     """
-    from zlib_ng import zlib_ng
+    from deflate import DeflateError, zlib_decompress
 
-    inflater = zlib_ng.decompressobj()
     try:
-        out: bytes = inflater.decompress(data, size + 1)
-    except zlib_ng.error as error:  # type: ignore[misc]  # its stub does not say that it is one
-        msg = f"the stored bytes cannot be decoded ({error})"
+        out: bytearray = zlib_decompress(data, size)
+    except DeflateError as error:
+        msg = f"the stored bytes cannot be inflated to {size:,} bytes ({error})"
         raise ObjectError(msg) from error
-    if len(out) != size or not inflater.eof:
-        found = f"more than {size:,}" if len(out) > size else f"{len(out):,}"
-        msg = f"the stored bytes inflate to {found} bytes instead of {size:,}, or end too soon"
+    if len(out) != size:
+        msg = f"the stored bytes inflate to {len(out):,} bytes instead of {size:,}"
         raise ObjectError(msg)
     return out
 
@@ -237,7 +235,7 @@ def _checked(data: Buffer) -> Buffer:
     """Return bytes without the checksum at their end, which must be theirs."""
     from cellnet_sd.sources.native.kernels import fletcher32
 
-    array = np.frombuffer(data, np.uint8)
+    array = _read_only(data)
     size = len(array) - _CHECKSUM
     if size >= 0:
         found = int(fletcher32(array, size))
@@ -250,10 +248,17 @@ def _checked(data: Buffer) -> Buffer:
     raise ObjectError(msg)
 
 
+def _read_only(data: Buffer) -> NDArray[np.uint8]:
+    """Return bytes as compiled code was made to take them: it would be compiled once more for a writable array."""
+    array = np.frombuffer(data, np.uint8)
+    array.flags.writeable = False
+    return array
+
+
 def _unshuffled(data: Buffer, size: int) -> NDArray[np.uint8]:
     from cellnet_sd.sources.native.kernels import unshuffle
 
-    array = np.frombuffer(data, np.uint8)
+    array = _read_only(data)
     out = np.empty(len(array), np.uint8)
     unshuffle(array, size, out)
     return out

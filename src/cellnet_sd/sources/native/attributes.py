@@ -34,10 +34,11 @@ from cellnet_sd.sources.native.dataspaces import n_elements, read_dataspace
 from cellnet_sd.sources.native.fractal_heap import HEAP_ROW, heap_object, open_heap
 from cellnet_sd.sources.native.global_heap import variable_length
 from cellnet_sd.sources.native.interning import Tables, intern
-from cellnet_sd.sources.native.primitives import address, fail, product, step, u8, u16, u32
+from cellnet_sd.sources.native.primitives import address, fail, has_nul, lookup3, product, step, u8, u16, u32
 
 ATTRIBUTE_USE = 14
 _BY_NAME = 8
+_HASH = 13
 _VLEN = 9
 # parts of a message
 P_NAME = 0
@@ -82,7 +83,20 @@ def find_attributes(
         if u8(buf, ctx, records[i] + 8):
             fail(ctx, SHARED_MESSAGE)
         messages[i, 0], messages[i, 1] = heap_object(buf, ctx, heap, heap_blocks, records[i])
+        _check_hash(buf, ctx, records, i, messages[i, 0])
     return n
+
+
+@part
+def _check_hash(buf: Bytes, ctx: Ints, records: Ints, i: int, message: int) -> None:
+    """Check that a record has its attribute's hash, and comes after the one before it: libhdf5 finds no other."""
+    own = u32(buf, ctx, records[i] + _HASH)
+    name = message + (9 if u8(buf, ctx, message) == 3 else 8)
+    size = u16(buf, ctx, message + 2) - 1
+    if ctx[C_STATUS] != 0:
+        return
+    if size <= 0 or own != lookup3(buf, ctx, name, size, -4) or (i > 0 and own < u32(buf, ctx, records[i - 1] + _HASH)):
+        fail(ctx, NAME)
 
 
 @part
@@ -101,11 +115,12 @@ def split_attribute(buf: Bytes, ctx: Ints, message: int, size: int, parts: Ints)
         parts[2 * i + 1] = u16(buf, ctx, message + 2 + 2 * i)
         pos += (parts[2 * i + 1] + round_to - 1) // round_to * round_to
     parts[P_VALUE], parts[P_VALUE_SIZE] = pos, message + size - pos
-    if parts[P_NAME_SIZE] < 2 or u8(buf, ctx, parts[P_NAME] + parts[P_NAME_SIZE] - 1) != 0:
+    last = parts[P_NAME_SIZE] - 1
+    if last < 1 or u8(buf, ctx, parts[P_NAME] + last) != 0 or has_nul(buf, ctx, parts[P_NAME], last):
         fail(ctx, NAME)
     if pos > message + size or parts[P_DTYPE_SIZE] < 8 or parts[P_SPACE_SIZE] < 4:
         fail(ctx, OUTSIDE)
-    parts[P_NAME_SIZE] -= 1
+    parts[P_NAME_SIZE] = last
     return ctx[C_STATUS] == 0
 
 

@@ -75,7 +75,7 @@ def symbol_table_links(buf: Bytes, ctx: Ints, message: int, links: Ints, stack: 
             before = n
             n = _symbols(buf, ctx, below, names, size, links, n)
             if n <= links.shape[0]:
-                _check_order(buf, ctx, _key(buf, ctx, node, entry), names, size, links, before, n)
+                _check_order(buf, ctx, _key(ctx, node, entry), names, size, links, before, n)
         else:
             top = _enter(buf, ctx, below, top, stack)
             if ctx[C_STATUS] == 0:
@@ -84,7 +84,7 @@ def symbol_table_links(buf: Bytes, ctx: Ints, message: int, links: Ints, stack: 
 
 
 @part
-def _key(buf: Bytes, ctx: Ints, node: int, entry: int) -> int:
+def _key(ctx: Ints, node: int, entry: int) -> int:
     """Return where the key before an entry of a node is."""
     return node + 8 + 2 * ctx[C_OFFSETS] + entry * (ctx[C_LENGTHS] + ctx[C_OFFSETS])
 
@@ -118,12 +118,12 @@ def _check_order(buf: Bytes, ctx: Ints, key: int, names: int, size: int, links: 
 def _check_keys(buf: Bytes, ctx: Ints, node: int, entry: int, below: Ints, names: int, size: int) -> None:
     """Check that the keys of the node `below` lie between those around the entry that leads to it."""
     low, first = (
-        names + length(buf, ctx, _key(buf, ctx, node, entry)),
-        names + length(buf, ctx, _key(buf, ctx, below[0], 0)),
+        names + length(buf, ctx, _key(ctx, node, entry)),
+        names + length(buf, ctx, _key(ctx, below[0], 0)),
     )
     high, last = (
-        names + length(buf, ctx, _key(buf, ctx, node, entry + 1)),
-        names + length(buf, ctx, _key(buf, ctx, below[0], below[1])),
+        names + length(buf, ctx, _key(ctx, node, entry + 1)),
+        names + length(buf, ctx, _key(ctx, below[0], below[1])),
     )
     end = names + size
     n_low, n_first = _key_size(buf, ctx, low, end), _key_size(buf, ctx, first, end)

@@ -168,7 +168,7 @@ def _locate(
 def _contiguous(buf: Bytes, ctx: Ints, pos: int, nbytes: int, out: Ints) -> None:
     at = address(buf, ctx, pos + 2)
     size = length(buf, ctx, pos + 2 + ctx[C_OFFSETS])
-    if at == UNDEFINED or size == 0:
+    if at == UNDEFINED or size == nbytes == 0:
         out[F_STORAGE] = NOT_STORED
         return
     out[F_STORAGE], out[F_ADDRESS], out[F_SIZE] = CONTIGUOUS, at, size

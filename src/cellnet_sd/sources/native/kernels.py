@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellnet_sd.sources.native.codes import C_BASE, C_OFFSETS, C_STATUS
-from cellnet_sd.sources.native.compiled import Bytes, Ints, compiled, part, uint32, uint64
+from cellnet_sd.sources.native.compiled import Bytes, Ints, compiled, int64, part, uint32, uint64
 from cellnet_sd.sources.native.global_heap import object_of
 from cellnet_sd.sources.native.primitives import number, product, u32, within
 
@@ -44,30 +44,49 @@ def _copy(source: Bytes, start: int, target: Bytes, at: int, size: int) -> None:
 
 @compiled
 def pack(
-    values: NDArray[np.float32], at: int, indices: NDArray[np.int32], kept: NDArray[np.float32]
+    values: NDArray[np.float32],
+    words: NDArray[np.uint64],
+    at: int,
+    indices: NDArray[np.int32],
+    kept: NDArray[np.float32],
 ) -> tuple[int, int, int]:
     """Append the values that are not zero, and their indices, from position `at` on.
 
-    There must be room for all values, or nothing is done. Returns the position after the last, how many values float32
-    cannot hold exactly, and whether one is not finite, or too large for float32.
+    `words` is a view of the leading values by which eight zeros are passed over at once, two values to a word, or
+    empty. There must be room for all values, or nothing is done. Returns the position after the last, how many values
+    float32 cannot hold exactly, and whether one is not finite, or too large for float32.
     """
-    n = values.size
-    if at < 0 or at + n > indices.size or at + n > kept.size:
+    n, blocks = values.size, words.size // 4
+    if at < 0 or at + n > indices.size or at + n > kept.size or 8 * blocks > n:
         return at, 0, FINITE
-    end = at
-    for i in range(n):
-        indices[end] = i
-        kept[end] = values[i]
-        end += values[i] != 0
+    end = uint64(at)
+    for block in range(blocks):
+        word = uint64(4 * block)
+        if words[word] | words[word + uint64(1)] | words[word + uint64(2)] | words[word + uint64(3)]:
+            end = _keep(values, 8 * block, 8 * block + 8, end, indices, kept)
+    end = _keep(values, 8 * blocks, n, end, indices, kept)
     fault, inexact = FINITE, 0
-    for k in range(at, end):
+    for k in range(at, int64(end)):
         value = values[indices[k]]
         if not np.isfinite(value):
-            fault = max(fault, NOT_FINITE)
-        elif not np.isfinite(kept[k]):
-            fault = max(fault, TOO_LARGE) if fault != NOT_FINITE else fault
+            fault = NOT_FINITE
+        elif not np.isfinite(kept[k]) and fault != NOT_FINITE:
+            fault = TOO_LARGE
         inexact += kept[k] != value
-    return end, inexact, fault
+    return int64(end), inexact, fault
+
+
+@part
+def _keep(
+    values: NDArray[np.float32], start: int, stop: int, end: int, indices: NDArray[np.int32], kept: NDArray[np.float32]
+) -> int:
+    """Append the values from `start` to `stop` that are not zero, without a branch."""
+    for i in range(start, stop):
+        value = values[uint64(i)]
+        indices[end] = i
+        kept[end] = value
+        end = end + uint64(value != 0)
+    return end
 
 
 @compiled

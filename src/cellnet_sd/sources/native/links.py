@@ -23,7 +23,19 @@ from cellnet_sd.sources.native.codes import (
 )
 from cellnet_sd.sources.native.compiled import Bytes, Ints, part
 from cellnet_sd.sources.native.fractal_heap import HEAP_ROW, heap_object, open_heap
-from cellnet_sd.sources.native.primitives import address, ask_room, fail, lookup3, number, step, u8, u32, u64, within
+from cellnet_sd.sources.native.primitives import (
+    address,
+    ask_room,
+    fail,
+    has_nul,
+    lookup3,
+    number,
+    step,
+    u8,
+    u32,
+    u64,
+    within,
+)
 
 _BY_NAME = 5
 _NAME_HASH = 4
@@ -138,6 +150,8 @@ def _link(buf: Bytes, ctx: Ints, message: int, size: int, links: Ints, i: int) -
         fail(ctx, NAME)
     elif within(buf, ctx, pos, name_size) and name_size > message + size - pos:
         fail(ctx, OUTSIDE)
+    elif has_nul(buf, ctx, pos, name_size):
+        fail(ctx, NAME)
     links[i, L_NAME] = pos
     links[i, L_NAME_SIZE] = name_size
     links[i, L_TARGET] = -1

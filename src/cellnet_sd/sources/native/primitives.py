@@ -183,6 +183,16 @@ def same_bytes(buf: Bytes, ctx: Ints, first: int, second: int, size: int) -> boo
 
 
 @part
+def has_nul(buf: Bytes, ctx: Ints, pos: int, size: int) -> bool:
+    """Whether one of some bytes of the file is NUL, at which libhdf5 ends a name."""
+    if within(buf, ctx, pos, size):
+        for i in range(size):
+            if buf[pos + i] == 0:
+                return True
+    return False
+
+
+@part
 def is_before(buf: Bytes, ctx: Ints, first: int, n_first: int, second: int, n_second: int) -> bool:
     """Whether one run of bytes of the file comes before another: byte by byte, a shorter one before what it begins."""
     if not within(buf, ctx, first, n_first) or not within(buf, ctx, second, n_second):

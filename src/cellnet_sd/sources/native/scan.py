@@ -183,7 +183,7 @@ def _calls() -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
         (lookup3, (buf, ctx, 0, 0, -4)),
         (copy_runs, (buf, ctx, none, start, marks)),
         (copy_rows, (buf, ctx, none, 0, none, marks)),
-        (pack, (np.frombuffer(b"", np.float32), 0, indices, values)),
+        (pack, (np.frombuffer(b"", np.float32), np.frombuffer(b"", np.uint64), 0, indices, values)),
         (fletcher32, (buf, 0)),
         (unshuffle, (buf, 1, marks)),
         (resolve, (buf, ctx, marks, none, none, none)),

@@ -1,0 +1,350 @@
+"""Hostile files through `open`, `index` and `read`: what is answered is what h5py answers, or the error is ours.
+
+`CELLNET_SD_HOSTILE=20000 pytest tests/engines/test_hostile_files.py` damages as many files; 2,000 otherwise.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+import cellnet_sd as cn
+import hostile_mutants
+from cellnet_sd.errors import CellNetError, CorruptFileError
+from cellnet_sd.sources import guarded
+from hostile_answers import Refused, ask, differences
+from hostile_files import write_sound
+
+N_MUTANTS = int(os.environ.get("CELLNET_SD_HOSTILE", "2000"))
+BATCH = 250
+COMPARED = float(os.environ.get("CELLNET_SD_HOSTILE_COMPARED", "0.2"))
+"""The share that is held against h5py, which takes as long again."""
+BAD = "Cell_2"
+HUGE = 2**40
+
+
+# --- damaged by chance -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", range(0, N_MUTANTS, BATCH))
+def test_damaged_files_give_what_h5py_gives_or_an_error_of_ours(tmp_path: Path, first: int) -> None:
+    count = min(BATCH, N_MUTANTS - first)
+    command = [sys.executable, hostile_mutants.__file__, str(first), str(count), str(tmp_path), str(COMPARED)]
+    paths = os.pathsep.join(path for path in sys.path if path)
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": paths}, check=False)
+    seed = tmp_path / "seed"
+    reached = seed.read_text() if seed.exists() else "none"
+    assert done.returncode == 0, f"ended with {done.returncode} at seed {reached}\n{done.stderr[-3000:]}"
+    faults = [found for line in done.stdout.splitlines() if "seed" in (found := json.loads(line))]
+    assert not faults, "\n".join(f"seed {each['seed']}, {each['file']}: {each['what']}" for each in faults)
+
+
+# --- made by hand ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return a sound file of four cells with every component."""
+    write_sound(tmp_path / "plain.h5")
+    return tmp_path / "plain.h5"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _warm(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Have everything imported, compiled and started that takes its time when it is first used."""
+    path = tmp_path_factory.mktemp("warm") / "plain.h5"
+    write_sound(path)
+    ask(path, "auto", raw=True, table=True)
+    guarded.in_child("walk", path, [])
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    """Return another file, whose numbers must never be read."""
+    other = tmp_path / "elsewhere.h5"
+    with h5py.File(other, "w") as root:
+        root["secret/expression"] = np.full(3, 7.5, "f4")
+        root["image"] = np.full((6, 7, 3), 77, "u1")
+    np.full(6 * 7 * 3, 77, "u1").tofile(tmp_path / "elsewhere.bin")
+    return other
+
+
+def _replaced(root: h5py.File, name: str, made: Any) -> None:
+    if name in root[BAD]:
+        del root[BAD][name]
+    root[BAD][name] = made
+
+
+def _external_component(root: h5py.File) -> None:
+    _replaced(root, "expression", h5py.ExternalLink("elsewhere.h5", "/secret/expression"))
+
+
+def _external_cell(root: h5py.File) -> None:
+    root["Cell_9"] = h5py.ExternalLink("elsewhere.h5", "/secret")
+
+
+def _external_images(root: h5py.File) -> None:
+    _replaced(root, "images", h5py.ExternalLink("elsewhere.h5", "/"))
+
+
+def _soft_to_external(root: h5py.File) -> None:
+    root["away"] = h5py.ExternalLink("elsewhere.h5", "/")
+    _replaced(root, "images/cell_patch", h5py.SoftLink("/away/image"))
+
+
+def _soft_loop(root: h5py.File) -> None:
+    _replaced(root, "expression", h5py.SoftLink("/Cell_2/again"))
+    root[BAD]["again"] = h5py.SoftLink("/Cell_2/expression")
+
+
+def _soft_nowhere(root: h5py.File) -> None:
+    _replaced(root, "caption.txt", h5py.SoftLink("/nowhere"))
+
+
+def _soft_images(root: h5py.File) -> None:
+    _replaced(root, "images", h5py.SoftLink("/Cell_1/images"))
+
+
+def _soft_wsi(root: h5py.File) -> None:
+    _replaced(root, "images/WSI_patch", h5py.SoftLink("/Cell_1/images/WSI_patch"))
+
+
+def _external_storage(root: h5py.File) -> None:
+    del root[BAD]["images/cell_patch"]
+    external = [("elsewhere.bin", 0, h5py.h5f.UNLIMITED)]
+    root[BAD].create_dataset("images/cell_patch", shape=(6, 7, 3), dtype="u1", external=external)
+
+
+def _virtual(root: h5py.File) -> None:
+    layout = h5py.VirtualLayout((3,), "f4")
+    layout[:] = h5py.VirtualSource("elsewhere.h5", "/secret/expression", (3,))
+    del root[BAD]["expression"]
+    root[BAD].create_virtual_dataset("expression", layout)
+
+
+def _self_in_cell(root: h5py.File) -> None:
+    root[BAD]["again"] = root[BAD]
+
+
+def _ccc_in_itself(root: h5py.File) -> None:
+    root[BAD]["CCC"]["again"] = root[BAD]["CCC"]
+
+
+def _root_below(root: h5py.File) -> None:
+    root.create_group("box")["top"] = root["/"]
+
+
+def _too_short(root: h5py.File) -> None:
+    _gzipped(root, zlib.compress(bytes(8)))
+
+
+def _too_long(root: h5py.File) -> None:
+    _gzipped(root, zlib.compress(bytes(16)))
+
+
+def _bomb(root: h5py.File) -> None:
+    _gzipped(root, zlib.compress(bytes(300 * 2**20)))
+
+
+def _gzipped(root: h5py.File, stored: bytes) -> None:
+    del root[BAD]["expression"]
+    made = root[BAD].create_dataset("expression", shape=(3,), dtype="f4", chunks=(3,), compression="gzip")
+    made.id.write_direct_chunk((0,), stored)
+
+
+def _wrong_checksum(root: h5py.File) -> None:
+    del root[BAD]["expression"]
+    made = root[BAD].create_dataset("expression", shape=(3,), dtype="f4", chunks=(3,), fletcher32=True)
+    made.id.write_direct_chunk((0,), np.arange(3, dtype="f4").tobytes() + b"\1\2\3\4")
+
+
+def _huge(root: h5py.File) -> None:
+    del root[BAD]["expression"]
+    root[BAD].create_dataset("expression", shape=(HUGE,), dtype="f4", chunks=(1024,), compression="gzip")
+
+
+def _huge_image(root: h5py.File) -> None:
+    del root[BAD]["images/cell_patch"]
+    made = root[BAD].create_dataset(
+        "images/cell_patch", shape=(40_000, 40_000, 3), dtype="u1", chunks=(10_000, 10_000, 3), compression="gzip"
+    )
+    made.id.write_direct_chunk((0, 0, 0), zlib.compress(bytes(1000)))
+
+
+def _null(root: h5py.File) -> None:
+    for name, kind in (("expression", "f4"), ("caption.txt", "S5"), ("images/cell_patch", "u1")):
+        del root[BAD][name]
+        root[BAD].create_dataset(name, data=h5py.Empty(kind))
+
+
+def _deep_ccc(root: h5py.File) -> None:
+    group = root[BAD]["CCC"]
+    for _ in range(40):
+        group = group.create_group("deeper")
+
+
+def _deep_containers(root: h5py.File) -> None:
+    group = root
+    for _ in range(200):
+        group = group.create_group("deeper")
+
+
+def _committed(root: h5py.File) -> None:
+    root["float"] = np.dtype("f4")
+    del root[BAD]["expression"]
+    root[BAD].create_dataset("expression", data=np.arange(3, dtype="f4") + 0.5, dtype=root["float"])
+
+
+def _committed_wsi(root: h5py.File) -> None:
+    root["byte"] = np.dtype("u1")
+    for row in range(1, 5):
+        images = root[f"Cell_{row}/images"]
+        stored = images["WSI_patch"][()] + (row > 2)
+        del images["WSI_patch"]
+        images.create_dataset("WSI_patch", data=stored, dtype=root["byte"])
+
+
+TIES = [
+    _external_component,
+    _external_cell,
+    _external_images,
+    _soft_to_external,
+    _soft_loop,
+    _soft_nowhere,
+    _soft_images,
+    _soft_wsi,
+    _external_storage,
+    _virtual,
+    _self_in_cell,
+    _ccc_in_itself,
+    _root_below,
+    _too_short,
+    _too_long,
+    _bomb,
+    _wrong_checksum,
+    _huge,
+    _huge_image,
+    _null,
+    _deep_ccc,
+    _deep_containers,
+    _committed,
+    _committed_wsi,
+]
+REFUSED = {
+    _external_component: "expression",
+    _soft_to_external: "images/cell_patch",
+    _soft_loop: "expression",
+    _soft_nowhere: "caption.txt",
+    _external_storage: "images/cell_patch",
+    _virtual: "expression",
+    _too_short: "expression",
+    _too_long: "expression",
+    _bomb: "expression",
+    _wrong_checksum: "expression",
+    _huge: "expression",
+    _huge_image: "images/cell_patch",
+    _null: "caption.txt",
+}
+"""Components that must not be read, natively."""
+
+
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize("tie", TIES)
+def test_hostile_objects_give_what_h5py_gives_or_an_error_of_ours(path: Path, tie: Callable[[h5py.File], None]) -> None:
+    with h5py.File(path, "a", libver="latest") as root:
+        tie(root)
+    began = time.perf_counter()
+    own = ask(path, "auto", raw=True, table=True)
+    assert time.perf_counter() - began < hostile_mutants.SECONDS
+    assert differences(own, ask(path, "h5py", raw=True, table=True)) == []
+    if tie in REFUSED:
+        row = own["cells"].index(f"/{BAD}")
+        assert isinstance(own[f"raw {REFUSED[tie]}"][row], str)
+    assert "7.5" not in str(own.get("expression")) + str(own.get("read"))
+
+
+@pytest.mark.parametrize("kept", np.linspace(0, 0.999, 25).tolist())
+def test_a_truncated_file_is_refused(path: Path, kept: float) -> None:
+    raw = path.read_bytes()
+    path.write_bytes(raw[: int(len(raw) * kept)])
+    for verb in (cn.open, cn.index, cn.read_anndata):
+        with pytest.raises(CellNetError, match=r"plain\.h5"):
+            verb(path)
+
+
+# --- the guarded process ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def damaged(path: Path) -> Path:
+    """Return a file with a component that only libhdf5 reads, damaged elsewhere."""
+    with h5py.File(path, "a", libver="latest") as root:
+        _committed(root)
+        address = h5py.h5o.get_info(root["Cell_3/expression"].id).addr
+    raw = bytearray(path.read_bytes())
+    raw[address + 20] ^= 0xFF  # its checksum is wrong now
+    path.write_bytes(bytes(raw))
+    return path
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Return a way to have the guarded process run other code."""
+
+    def use(code: str) -> None:
+        monkeypatch.setattr(guarded, "_COMMAND", [sys.executable, "-c", code])
+        guarded._server.cache_clear()
+
+    yield use
+    guarded._server.cache_clear()
+
+
+def test_what_only_libhdf5_reads_is_read_apart_in_a_damaged_file(damaged: Path) -> None:
+    own = ask(damaged, "auto", raw=True, table=False)
+    source = cn.open(damaged, index=False)._source
+    assert source.index.findings.scan.damaged
+    assert own["raw expression"][1].value.tolist() == [0.5, 1.5, 2.5]
+    assert isinstance(own["raw expression"][2], str)
+    assert differences(own, ask(damaged, "h5py", raw=True, table=False)) == []
+
+
+_BROKEN = "from cellnet_sd.sources import guarded; guarded._carried_out = lambda order: {}; guarded._serve()"
+_SLEEPING = _BROKEN.format("__import__('time').sleep(60)").replace(
+    "guarded._serve", "guarded._LONGEST = 0; guarded._serve"
+)
+_FAILING = {
+    "crashes": (_BROKEN.format("__import__('ctypes').string_at(0)"), "exit code -11"),
+    "hangs": (_BROKEN.format("[each for each in iter(int, 1)]"), "did not come to an end"),
+    "sleeps": (_SLEEPING, "did not come to an end"),
+    "eats memory": (_BROKEN.format("b'x' * 2**33"), "exit code 1"),
+    "does not start": ("raise SystemExit(3)", "exit code 3"),
+}
+
+
+@pytest.mark.parametrize("how", _FAILING)
+def test_a_guarded_process_that_fails_is_an_error_of_ours(
+    damaged: Path, fresh: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    code, said = _FAILING[how]
+    fresh(code)
+    monkeypatch.setattr(guarded, "_SECONDS", 1)
+    for _ in range(2):  # and the process goes on, or is started anew
+        with pytest.raises(CorruptFileError, match=said):
+            cn.open(damaged, index=False)
+
+
+def test_nothing_that_is_refused_is_an_answer(path: Path) -> None:
+    with h5py.File(path, "a") as root:
+        _huge(root)
+    own = ask(path, "auto", raw=False, table=False)
+    assert isinstance(own["expression"], Refused)
+    assert BAD in own["expression"]
