@@ -50,47 +50,49 @@ class Reads:
         return not (self.fetched or self.datasets or self.opened or self.scans)
 
 
-@contextmanager
-def counted() -> Iterator[Reads]:
-    """Count reads for the length of a block, in this process."""
-    reads = Reads()
-    fetch, file, read_dataset, scan = Hdf5Source.fetch, h5py.File, hdf5_objects.read_dataset, opening._scanned
-    arrays, packed = Hdf5Source.fetch_arrays, Hdf5Source.fetch_packed
-    mapped, runs_of = native_fetch.mapped, native_fetch.runs_of
+def _counting_source(reads: Reads) -> dict[str, Any]:
+    """Return the fetching methods of a source, counting."""
+    fetch, arrays, packed = Hdf5Source.fetch, Hdf5Source.fetch_arrays, Hdf5Source.fetch_packed
 
-    def counting_fetch(self: Hdf5Source, component: Component, rows: Any) -> Any:
-        reads.fetched += [(component, int(row)) for row in rows]
-        if self.access.engine != "h5py":
-            there = np.asarray(rows, np.int64)[self.index.has(component, np.asarray(rows, np.int64))]
-            reads.datasets += [f"{group}/{component}" for group in self.index.group_paths(there)]
-        return fetch(self, component, rows)
-
-    def count_plain(self: Hdf5Source, component: Component, rows: Any, done: Any) -> None:
+    def count(self: Hdf5Source, component: Component, rows: Any, done: Any) -> None:
         chosen = np.asarray(rows, np.int64)[done]
         reads.fetched += [(component, int(row)) for row in chosen]
-        reads.datasets += [f"{group}/{component}" for group in self.index.group_paths(chosen)]
+        if self.access.engine != "h5py":
+            there = chosen[self.index.has(component, chosen)]
+            reads.datasets += [f"{group}/{component}" for group in self.index.group_paths(there)]
+
+    def counting_fetch(self: Hdf5Source, component: Component, rows: Any) -> Any:
+        count(self, component, rows, slice(None))
+        return fetch(self, component, rows)
 
     def counting_arrays(self: Hdf5Source, component: Component, rows: Any, shape: Any, out: Any) -> Any:
         done = arrays(self, component, rows, shape, out)
-        count_plain(self, component, rows, done)
+        count(self, component, rows, done)
         return done
 
     def counting_packed(self: Hdf5Source, component: Component, rows: Any, length: int) -> Any:
         found = packed(self, component, rows, length)
-        count_plain(self, component, rows, found.counts >= 0)
+        count(self, component, rows, found.counts >= 0)
         return found
 
-    def counting_mapped(path: Any) -> Any:
-        reads.opened += 1
-        return mapped(path)
+    return {"fetch": counting_fetch, "fetch_arrays": counting_arrays, "fetch_packed": counting_packed}
 
-    def counting_runs(path: Any, address: Any, size: Any) -> Any:
-        reads.opened += 1
-        return runs_of(path, address, size)
 
-    def counting_file(*args: Any, **kwargs: Any) -> h5py.File:
+def _counting_opens(reads: Reads, opens: Any) -> Any:
+    """Return a function that opens a file, counting."""
+
+    def counting(*args: Any, **kwargs: Any) -> Any:
         reads.opened += 1
-        return file(*args, **kwargs)
+        return opens(*args, **kwargs)
+
+    return counting
+
+
+@contextmanager
+def counted() -> Iterator[Reads]:
+    """Count reads for the length of a block, in this process."""
+    reads = Reads()
+    read_dataset, scan = hdf5_objects.read_dataset, opening._scanned
 
     def counting_read(dataset: Any) -> Any:
         reads.datasets.append(h5i.get_name(dataset).decode())
@@ -101,13 +103,11 @@ def counted() -> Iterator[Reads]:
         return scan(*args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Hdf5Source, "fetch", counting_fetch)
-        patch.setattr(h5py, "File", counting_file)
+        for name, method in _counting_source(reads).items():
+            patch.setattr(Hdf5Source, name, method)
+        for module, name in ((h5py, "File"), (native_fetch, "mapped"), (native_fetch, "runs_of")):
+            patch.setattr(module, name, _counting_opens(reads, getattr(module, name)))
         patch.setattr(opening, "_scanned", counting_scan)
-        patch.setattr(Hdf5Source, "fetch_arrays", counting_arrays)
-        patch.setattr(Hdf5Source, "fetch_packed", counting_packed)
-        patch.setattr(native_fetch, "mapped", counting_mapped)
-        patch.setattr(native_fetch, "runs_of", counting_runs)
         for module in (hdf5_objects, hdf5_scan, hdf5_walk):
             patch.setattr(module, "read_dataset", counting_read)
         yield reads

@@ -25,7 +25,7 @@ from hostile_answers import Refused, ask, differences
 from hostile_files import write_sound
 
 N_MUTANTS = int(os.environ.get("CELLNET_SD_HOSTILE", "2000"))
-BATCH = 250
+BATCH = 500
 COMPARED = float(os.environ.get("CELLNET_SD_HOSTILE_COMPARED", "0.2"))
 """The share that is held against h5py, which takes as long again."""
 BAD = "Cell_2"

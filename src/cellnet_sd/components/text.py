@@ -70,6 +70,19 @@ def text_list(value: Any) -> list[str] | None:
     if array.dtype.kind not in "OSU" or array.ndim > 1:
         return None
     items = array.reshape(-1).tolist()
-    if not all(isinstance(item, bytes | str) for item in items):
+    types = set(map(type, items))
+    if not types <= {bytes, str}:
         return None
+    if types == {bytes} and (texts := _decoded_at_once(items)) is not None:
+        return texts
     return [decode_text(item) for item in items]
+
+
+def _decoded_at_once(items: list[bytes]) -> list[str] | None:
+    """Return many names as text; `None` if one is not plain UTF-8, and they are to be decoded one by one."""
+    try:
+        joined = b"\0".join(items).decode()
+    except UnicodeDecodeError:
+        return None
+    texts = joined.split("\0")
+    return texts if len(texts) == len(items) and "\ufeff" not in joined else None
