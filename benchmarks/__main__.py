@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 import click
 
-from benchmarks import large, works
+from benchmarks import works
 from benchmarks.files import FileSpec, Libver, Storage, made
+from benchmarks.large import large_index
 from benchmarks.machine import describe
 from benchmarks.memory import Errand, run_child
-from benchmarks.ours import Engine, Ours, ignored_keywords
+from benchmarks.ours import Engine, Ours
 from benchmarks.rows import Row, measured
 from benchmarks.table import markdown
 from benchmarks.targets import verdicts
@@ -59,11 +60,8 @@ def _of_file(plan: Plan, spec: FileSpec, folder: Path) -> Iterator[Row]:
 def _of_large_index(plan: Plan, spec: FileSpec, path: Path, folder: Path) -> Iterator[Row]:
     """Yield the row of reopening an index of `plan.rows_index` rows, made by repeating that of `path`."""
     assert plan.rows_index is not None
-    if large.large_index is None:
-        _say("There is no function that makes a large index: that row is left out.")
-        return
     _say(f"making an index of {plan.rows_index:,} rows")
-    place = large.large_index(path, plan.rows_index, folder)
+    place = large_index(path, plan.rows_index, folder)
     job = works.reopen_job(replace(spec, cells=plan.rows_index), place, Ours(plan.engine))
     row = _measured(plan, job, folder)
     yield replace(row, form=f"index of {plan.rows_index:,} rows")
@@ -100,7 +98,7 @@ def run(plan: Plan, folder: Path) -> tuple[list[Row], dict[str, Any]]:
     """Run a plan; return the rows, and all that was found as JSON holds it."""
     rows = list(measure(plan, folder))
     limits = plan.limits._asdict()
-    settings = {**plan._asdict(), "limits": limits, "ignored": ignored_keywords()}
+    settings = {**plan._asdict(), "limits": limits}
     found = {
         "machine": describe(),
         "settings": settings,
@@ -157,9 +155,6 @@ def main(child: str | None, folder: Path | None, results: Path | None, **options
         click.echo(run_child(child))
         return
     plan = _plan(**options)
-    if plan.engine != "auto" and "engine" in ignored_keywords():
-        msg = "this cellnet_sd takes no engine="
-        raise click.UsageError(msg)
     with _folder(folder) as place:
         rows, found = run(plan, place)
     if results is None and folder is not None:
@@ -167,8 +162,6 @@ def main(child: str | None, folder: Path | None, results: Path | None, **options
     if results is not None:
         results.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     click.echo(markdown(rows, found["machine"]))
-    if found["settings"]["ignored"]:
-        click.echo(f"\nThis cellnet_sd takes no {', '.join(found['settings']['ignored'])}: all rows ran without.")
     click.echo()
     for verdict in verdicts(rows):
         click.echo(verdict)

@@ -1,7 +1,6 @@
 """What cellnet_sd does for each work, and whether it answers what the peers answer."""
 
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 
 Engine = Literal["auto", "native", "h5py"]
 
-_KEYWORDS = ("engine", "n_threads")
 _LABELS = ("source", "tissue", "cell_type", "cell_disease_state", "tissue_disease_state", "st_technology")
 
 
@@ -34,15 +32,15 @@ class Ours:
 
     def index(self, path: Path) -> Path:
         """Index a file that has no index, and save the index beside it."""
-        return cn.index(path, **self._keywords(cn.index))
+        return cn.index(path, engine=self.engine, n_threads=self.n_threads)
 
     def open(self, path: Path) -> cn.CellNetFile:
         """Open a file that has an index."""
-        return cn.open(path, **self._keywords(cn.open))
+        return cn.open(path, engine=self.engine, n_threads=self.n_threads)
 
     def reopen(self, path: Path) -> int:
-        """Open a file that has an index; return the number of its cells."""
-        return len(self.open(path))
+        """Open a file that has an index; return the number of its cells, as their table has it."""
+        return len(self.open(path).obs)
 
     def expression(self, file: cn.CellNetFile) -> "csr_matrix":
         """Read all expression."""
@@ -56,17 +54,6 @@ class Ours:
         """Read expression and cell patches of batches of cells, in their order."""
         patches = file.patches("cell")
         return [Batch(file.expression[rows], patches[rows].values) for rows in batches]
-
-    def _keywords(self, verb: Callable[..., Any]) -> dict[str, Any]:
-        """Return the keywords that `verb` takes; `ignored_keywords` tells the others."""
-        known = inspect.signature(verb).parameters
-        return {name: getattr(self, name) for name in _KEYWORDS if name in known}
-
-
-def ignored_keywords() -> list[str]:
-    """Return what this cellnet_sd cannot be asked for: rows that name an engine or threads then differ in name only."""
-    known = [inspect.signature(verb).parameters for verb in (cn.index, cn.open)]
-    return [name for name in _KEYWORDS if not all(name in parameters for parameters in known)]
 
 
 def check_index(file: cn.CellNetFile, catalogue: Catalogue) -> None:
