@@ -36,8 +36,7 @@ def large_index(path: Path, rows: int, folder: Path) -> Path:
     shutil.copyfile(path, target)
     table = pq.read_table(index_paths(path)[0])
     schema = _described(table.schema, rows, Identity.of(target))
-    coded = {"use_dictionary": True, "compression": "zstd", "write_page_checksum": True}
-    with pq.ParquetWriter(index_paths(target)[0], schema, **coded) as writer:
+    with pq.ParquetWriter(index_paths(target)[0], schema, **indexfile.writer_options(schema)) as writer:
         for start in range(0, rows, _ROWS):
             numbers = np.arange(start, min(start + _ROWS, rows))
             writer.write_table(_renamed(table.take(numbers % table.num_rows), numbers, schema), _ROWS)

@@ -13,6 +13,8 @@ from cellnet_sd.errors import CellNetError, CellNetWarning
 from cellnet_sd.handle import CellNetFile
 from cellnet_sd.layout import Component
 from cellnet_sd.sources.base import Raw, Unreadable
+from cellnet_sd.sources.locations import Located
+from cellnet_sd.sources.native_values import is_decoded
 from cellnet_sd.sources.opening import open_source
 
 if TYPE_CHECKING:
@@ -82,12 +84,17 @@ def _facts(source: Any) -> Answers:
         "cells": [f"{c}/{n}" for c, n in zip(index.containers, index.names, strict=True)],
         "defects": defects,
         "wsi numbers": index.wsi.tolist(),
-        "decoded by h5py": any(reason.startswith("filters") for reason in index.findings.scan.through_h5py),
+        "left": {component for component in Component if _is_left(index.load_located(component))},
     }
     for component in Component:
         with contextlib.suppress(CellNetError):
             answers[f"raw {component}"] = [_portable(raw) for raw in source.fetch(component, np.arange(len(index)))]
     return answers
+
+
+def _is_left(located: Located | None) -> bool:
+    """Whether h5py reads some of a component."""
+    return located is None or not all(is_decoded(layout) for layout in located.layouts)
 
 
 def _portable(raw: Any) -> Any:
@@ -100,20 +107,29 @@ def _portable(raw: Any) -> Any:
 # --- comparison ------------------------------------------------------------------------------------------------------
 
 
-def differences(own: Answers, theirs: Answers) -> list[str]:
-    """Return in words where two answers to the same file contradict each other."""
+def differences(own: Answers, theirs: Answers, besides: frozenset[str] = frozenset()) -> list[str]:
+    """Return in words where two answers to one file contradict each other, but for the arrays of some components."""
     if "open" in own or "open" in theirs:
         return []
     if own["cells"] != theirs["cells"]:
         faulty = {row for answers in (own, theirs) for row, what in answers["defects"] if what == "group"}
         return [] if faulty else [f"cells: {own['cells']} instead of {theirs['cells']}"]
     found = [_tables(own, theirs), _captions(own, theirs)]
-    found += [_raws(component, own, theirs) for component in Component]
+    found += [_raws(component, own, theirs) for component in Component if component not in besides]
     is_sound = not any(each["defects"] or _has_unreadable(each) for each in (own, theirs))
     if is_sound and own["wsi numbers"] != theirs["wsi numbers"]:
         found.append(f"WSI numbers {own['wsi numbers']} instead of {theirs['wsi numbers']}")
-    found += [_arrays(name, own, theirs) for name in ("expression", "patches", "wsi", "ccc", "read") if is_sound]
+    found += [_arrays(name, own, theirs) for name, of in _VERBS.items() if is_sound and of not in besides]
     return [words for words in found if words]
+
+
+_VERBS = {
+    "expression": Component.EXPRESSION,
+    "patches": Component.CELL_PATCH,
+    "wsi": Component.WSI_PATCH,
+    "ccc": Component.CCC,
+    "read": Component.EXPRESSION,
+}
 
 
 def _has_unreadable(answers: Answers) -> bool:

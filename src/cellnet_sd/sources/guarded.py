@@ -4,7 +4,6 @@ What comes back is msgpack, which holds data and nothing that runs.
 """
 
 import atexit
-import math
 import os
 import resource
 import select
@@ -68,7 +67,7 @@ def in_child(what: str, path: Path, cells: Sequence[tuple[str, str]], component:
     CorruptFileError
         If it crashed, hung, or took too much memory.
     """
-    seconds = math.ceil(_SECONDS + path.stat().st_size / _BYTES_PER_SECOND + len(cells) / _CELLS_PER_SECOND)
+    seconds = int(_SECONDS + path.stat().st_size / _BYTES_PER_SECOND + len(cells) / _CELLS_PER_SECOND)
     order = msgspec.msgpack.encode(_Order(what, str(path), list(cells), component, seconds))
     code, answer = _server(os.getpid()).ask(order)
     if code:

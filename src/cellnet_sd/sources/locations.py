@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 Codes = NDArray[np.int32]
 ABSENT: Final = -1
+NULL: Final = (-1,)
+"""Shape of an attribute without elements, which counts as none."""
 
 
 class Filter(msgspec.Struct, frozen=True):
@@ -34,7 +36,9 @@ class StoredValue(msgspec.Struct, frozen=True):
     """The elements, where their length varies: text for an empty `dtype`, else arrays of it."""
 
     def value(self) -> Any:
-        """Return a NumPy scalar, an array, or `bytes`."""
+        """Return a NumPy scalar, an array, or `bytes`; `None` for a dataspace without elements."""
+        if self.shape == NULL:
+            return None
         if self.items is None:
             array = np.frombuffer(self.data, np.dtype(self.dtype)).reshape(self.shape).copy()
         else:

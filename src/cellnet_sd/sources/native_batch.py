@@ -4,18 +4,18 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from cellnet_sd.layout import Component
-from cellnet_sd.sources.locations import CHUNK_COLUMNS, Filter, Layout, Located, Place, Ragged, StoredValue
+from cellnet_sd.sources.locations import CHUNK_COLUMNS, NULL, Filter, Layout, Located, Place, Ragged, StoredValue
 from cellnet_sd.sources.native.codes import Kind, Reason, Storage
 from cellnet_sd.sources.native.columns import Objects
 from cellnet_sd.sources.native.scan import Batch, NativeScan
-from cellnet_sd.sources.native_values import Bytes, damage
+from cellnet_sd.sources.native_grouping import combined, combined_lists, distinct_runs, gathered
+from cellnet_sd.sources.native_values import Bytes, damage, up_to_nul
 
 Ints = NDArray[np.int64]
 _STORAGE: Final = {
@@ -32,46 +32,6 @@ _OUTSIDE: Final = {
 _MAX_INFLATION: Final = 1032
 _ALWAYS_ALLOWED: Final = 16 * 2**20
 _EMPTY: Final = "an empty (null) dataspace is stored"
-
-
-def combined(*columns: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
-    """Return a code for each distinct row of columns of integers, and the first row that has it."""
-    key = np.zeros(len(columns[0]), np.int64)
-    span = 1
-    for column in columns:
-        if not len(column):
-            break
-        low, high = int(column.min()), int(column.max())
-        if high - low >= 2**31:
-            column = pd.factorize(column)[0]
-            low, high = 0, len(column)
-        width = high - low + 1
-        if span * width >= 2**62:
-            key = pd.factorize(key)[0].astype(np.int64)
-            span = len(key)
-        if width > 1:
-            key = key * width + (column.astype(np.int64) - low)
-            span *= width
-    codes, distinct = pd.factorize(key)
-    firsts = np.empty(len(distinct), np.intp)
-    firsts[codes[::-1]] = np.arange(len(codes))[::-1]
-    return codes.astype(np.int32), firsts
-
-
-def combined_lists(counts: Ints, flat: Ints) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
-    """Return a code for each distinct list of integers, and the first list that has it; lists follow one another."""
-    codes = np.full(len(counts), -1, np.int32)
-    starts = np.cumsum(counts) - counts
-    firsts: list[NDArray[np.intp]] = []
-    n_codes = 0
-    for count in np.unique(counts).tolist():
-        rows = np.flatnonzero(counts == count)
-        columns = [flat[starts[rows] + at] for at in range(count)] or [np.zeros(len(rows), np.int64)]
-        found, first = combined(*columns)
-        codes[rows] = found + n_codes
-        firsts.append(rows[first])
-        n_codes += len(first)
-    return codes, np.concatenate([*firsts, np.empty(0, np.intp)])
 
 
 @dataclass(frozen=True)
@@ -335,7 +295,7 @@ class LocatedBatch:
         sets: list[tuple[tuple[str, StoredValue], ...] | None] = []
         for at in firsts.tolist():
             own = [value_of[code] for code in values[starts[at] : starts[at] + counts[at]].tolist()]
-            kept = tuple(value for value in own if value is not None and value[1].shape != _NULL)
+            kept = tuple(value for value in own if value is not None and value[1].shape != NULL)
             sets.append(None if None in own else kept)
         return of_slot, of_member, sets
 
@@ -390,9 +350,9 @@ class LocatedBatch:
         if dtype is None:
             return None
         if shape is None:
-            return name, StoredValue(_NULL)
+            return name, StoredValue(NULL)
         if dtype.kind == "vlen text":
-            return name, StoredValue(shape, items=tuple(runs))
+            return name, StoredValue(shape, items=tuple(map(up_to_nul, runs)))
         if dtype.kind == "vlen":
             return name, StoredValue(shape, dtype.dtype.str, items=tuple(runs))
         return name, StoredValue(shape, dtype.dtype.str, runs[0])
@@ -410,30 +370,5 @@ class LocatedBatch:
             yield cell, [values[code] for code in own.tolist()]
 
 
-_NULL: Final = (-1,)
-"""Shape of an attribute without elements, which counts as none."""
-
-
 def _taken(objects: Objects, rows: NDArray[np.intp]) -> Objects:
     return Objects(*(getattr(objects, column.name)[rows] for column in fields(Objects)))
-
-
-def gathered(stored: Bytes, positions: Ints, sizes: Ints) -> tuple[NDArray[np.uint8], Ints]:
-    """Return runs of bytes of the file one after the other, and where each begins."""
-    from cellnet_sd.sources.native.kernels import copy_runs
-
-    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    data = np.empty(offsets[-1], np.uint8)
-    copy_runs(stored.buf, stored.ctx.copy(), np.ascontiguousarray(positions), offsets, data)
-    return data, offsets
-
-
-def distinct_runs(data: NDArray[np.uint8], offsets: Ints) -> tuple[NDArray[np.int64], Any]:
-    """Return a code for each distinct run of bytes, and the distinct runs as an Arrow array."""
-    import pyarrow as pa
-
-    runs = pa.LargeBinaryArray.from_buffers(
-        pa.large_binary(), len(offsets) - 1, [None, pa.py_buffer(offsets), pa.py_buffer(data)]
-    )
-    encoded = runs.dictionary_encode()
-    return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64), encoded.dictionary

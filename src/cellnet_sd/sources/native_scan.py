@@ -23,7 +23,7 @@ from cellnet_sd.sources.hdf5_scan import (
     group_form,
     plain,
 )
-from cellnet_sd.sources.locations import Layout, Located, StoredValue
+from cellnet_sd.sources.locations import NULL, Layout, Located, StoredValue
 from cellnet_sd.sources.native.codes import Kind, Reason
 from cellnet_sd.sources.native.scan import NativeScan
 from cellnet_sd.sources.native_batch import LocatedBatch
@@ -203,7 +203,7 @@ class _PartReader:
         self, row: int, values: Mapping[str, StoredValue], said: dict[int, str], texts: Texts, forms: "_Forms"
     ) -> None:
         for name in CAPTION_ATTRS:
-            if name in values:
+            if name in values and values[name].shape != NULL:
                 try:
                     said[row] = _text(values[name], texts)
                     forms.set(row, _CAPTION_FORM)
@@ -223,7 +223,7 @@ class _PartReader:
         """Take a document from HDF5 attributes; whether it is one JSON text."""
         from cellnet_sd.components.attributes import parse_document
 
-        if (whole := values.get(Component.ATTRIBUTES)) is not None:
+        if (whole := values.get(Component.ATTRIBUTES)) is not None and whole.shape != NULL:
             try:
                 found[row] = dict(parse_document(_text(whole, texts)))
                 forms.set(row, _JSON_FORM)

@@ -14,7 +14,7 @@ from cellnet_sd.components.text import decode_text, is_utf8, raw_bytes
 from cellnet_sd.sources.base import Raw
 from cellnet_sd.sources.hdf5_objects import ObjectError
 from cellnet_sd.sources.locations import Layout, Located
-from cellnet_sd.sources.native_batch import gathered
+from cellnet_sd.sources.native_grouping import gathered
 from cellnet_sd.sources.native_values import Bytes
 
 if TYPE_CHECKING:
@@ -50,11 +50,16 @@ def read_texts(stored: Bytes, located: Located) -> Texts:
     import pyarrow.compute as pc
 
     plain, fixed, nbytes = _kinds(located.layouts)
+    varying = np.array([*(layout.kind == "vlen text" for layout in located.layouts), False])
     code = located.code
     is_plain = plain[code] & (code >= 0)
     is_fixed = is_plain & fixed[code]
     sizes = np.where(is_plain, np.where(is_fixed, nbytes[code], located.size), 0)
-    data, offsets = gathered(stored, np.where(is_plain, located.address, 0), sizes)
+    address = np.where(is_plain, located.address, 0)
+    data, offsets = gathered(stored, address, sizes)
+    sizes = _up_to_nuls(data, offsets, is_plain & varying[code])
+    if sizes.sum() < len(data):
+        data, offsets = gathered(stored, address, sizes)
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
     runs = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(code), buffers)
     texts = _decoded(runs, is_fixed)
@@ -62,6 +67,14 @@ def read_texts(stored: Bytes, located: Located) -> Texts:
         texts.array = pc.if_else(pa.array(is_plain), texts.array, pa.scalar(None, pa.large_string()))
         _add_others(stored, located, np.flatnonzero(~is_plain & (code >= 0)), texts)
     return texts
+
+
+def _up_to_nuls(data: NDArray[np.uint8], offsets: NDArray[np.int64], which: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the sizes of runs of bytes, those of `which` only up to their first NUL, at which libhdf5 ends a text."""
+    nuls = np.append(np.flatnonzero(data == 0), len(data))
+    first = nuls[np.searchsorted(nuls, offsets[:-1])] - offsets[:-1]
+    sizes = np.diff(offsets)
+    return np.where(which, np.minimum(first, sizes), sizes)
 
 
 def _kinds(layouts: Sequence[Layout]) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.int64]]:

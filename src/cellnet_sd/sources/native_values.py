@@ -174,10 +174,15 @@ class Bytes:
     def _varying(self, layout: Layout, runs: list[bytes]) -> NDArray[np.object_]:
         out = np.empty(len(runs), object)
         if layout.kind == "vlen text":
-            out[:] = runs
+            out[:] = [up_to_nul(run) for run in runs]
         for at, run in enumerate(runs if layout.kind != "vlen text" else []):
             out[at] = np.frombuffer(run, _dtype(layout))  # one by one: NumPy would take arrays of one length apart
         return out.reshape(layout.shape or ())
+
+
+def up_to_nul(text: bytes) -> bytes:
+    """Return text of variable length up to its first NUL, at which libhdf5 ends it."""
+    return text.partition(b"\0")[0]
 
 
 def damage(reason: str) -> str:
@@ -223,10 +228,10 @@ def inflated(data: Buffer, size: int) -> bytearray:
     try:
         out: bytearray = zlib_decompress(data, size)
     except DeflateError as error:
-        msg = f"the stored bytes cannot be inflated to {size:,} bytes ({error})"
+        msg = f"the stored bytes cannot be decoded (they do not inflate to {size:,} bytes: {error})"
         raise ObjectError(msg) from error
     if len(out) != size:
-        msg = f"the stored bytes inflate to {len(out):,} bytes instead of {size:,}"
+        msg = f"the stored bytes cannot be decoded (they inflate to {len(out):,} bytes instead of {size:,})"
         raise ObjectError(msg)
     return out
 

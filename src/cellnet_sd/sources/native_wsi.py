@@ -17,7 +17,7 @@ from cellnet_sd.sources.base import Raw, Unreadable
 from cellnet_sd.sources.hdf5_objects import ObjectError
 from cellnet_sd.sources.hdf5_wsi import content_of
 from cellnet_sd.sources.locations import Located
-from cellnet_sd.sources.native_batch import combined
+from cellnet_sd.sources.native_grouping import combined
 from cellnet_sd.sources.native_values import Bytes, NeedsLibhdf5Error
 
 _PIECES: Final = 16

@@ -174,18 +174,19 @@ class Known:
     names: Distinct[bytes] = field(default_factory=Distinct)
     lock: Lock = field(default_factory=Lock)
 
-    def translate(self, buf: Bytes, tables: Tables, lengths: int) -> list[Codes]:
+    def translate(self, buf: Bytes, tables: Tables, offsets: int, lengths: int) -> list[Codes]:
         """Return, per table of one pass, the code here of each of its codes; the last entry is -1, for none."""
         with self.lock:
             return [
-                np.array([*self._codes(buf, tables, table, lengths), -1], np.int32) for table in range(codes.TABLES)
+                np.array([*self._codes(buf, tables, table, offsets, lengths), -1], np.int32)
+                for table in range(codes.TABLES)
             ]
 
-    def _codes(self, buf: Bytes, tables: Tables, table: int, lengths: int) -> list[int]:
+    def _codes(self, buf: Bytes, tables: Tables, table: int, offsets: int, lengths: int) -> list[int]:
         rows = tables.entries[table, : tables.counts[table]].tolist()
         messages = [(buf[pos : pos + size].tobytes(), tag) for pos, size, tag in rows]
         if table == codes.T_DTYPE:
-            return [self.dtypes.code(datatype(message)) for message, _ in messages]
+            return [self.dtypes.code(datatype(message, 8 + offsets)) for message, _ in messages]
         if table == codes.T_SHAPE:
             return [self.shapes.code(dataspace(message, lengths)) for message, _ in messages]
         if table == codes.T_FILL:

@@ -18,7 +18,7 @@ TOO_LARGE = 2
 @compiled
 def copy_runs(buf: Bytes, ctx: Ints, positions: Ints, offsets: Ints, out: Bytes) -> None:
     """Copy runs of bytes of the file one after the other: the one from `positions[i]` to `out[offsets[i]:]`."""
-    for i in range(positions.size):
+    for i in range(min(positions.size, offsets.size - 1)):
         start, stop = offsets[i], offsets[i + 1]
         if start < 0 or stop < start or stop > out.size or not within(buf, ctx, positions[i], stop - start):
             return
@@ -28,7 +28,7 @@ def copy_runs(buf: Bytes, ctx: Ints, positions: Ints, offsets: Ints, out: Bytes)
 @compiled
 def copy_rows(buf: Bytes, ctx: Ints, positions: Ints, size: int, rows: Ints, out: Bytes) -> None:
     """Copy runs of `size` bytes: the one from `positions[i]` to row `rows[i]` of `out`, whose rows have that size."""
-    for i in range(positions.size):
+    for i in range(min(positions.size, rows.size)):
         start = rows[i] * size
         if start < 0 or start > out.size - size or not within(buf, ctx, positions[i], size):
             return
@@ -136,7 +136,7 @@ def resolve(buf: Bytes, ctx: Ints, references: Bytes, item_sizes: Ints, position
     there are where one cannot be, `ctx[C_STATUS]` then says why.
     """
     width = 8 + ctx[C_OFFSETS]
-    for i in range(positions.size):
+    for i in range(min(positions.size, sizes.size, item_sizes.size)):
         count = u32(references, ctx, i * width)
         collection = number(references, ctx, i * width + 4, ctx[C_OFFSETS])
         index = u32(references, ctx, i * width + 4 + ctx[C_OFFSETS])
@@ -155,7 +155,7 @@ def sample_hash(buf: Bytes, ctx: Ints, positions: Ints, sizes: Ints, out: Ints) 
 
     Not a cryptographic hash: what it takes for equal is compared in full.
     """
-    for i in range(positions.size):
+    for i in range(min(positions.size, sizes.size, out.shape[0])):
         size = sizes[i]
         first, second = size * 0x2545F4914F6CDD1D, size ^ 0x2127599BF4325C37
         if not within(buf, ctx, positions[i], size):

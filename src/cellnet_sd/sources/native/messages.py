@@ -45,8 +45,11 @@ class Filter(NamedTuple):
     values: tuple[int, ...]
 
 
-def datatype(message: bytes) -> NativeType | None:
-    """Return the datatype a message states (IV.A.2.d), `None` if it is not known here."""
+def datatype(message: bytes, reference: int = 0) -> NativeType | None:
+    """Return the datatype a message states (IV.A.2.d), `None` if it is not known here.
+
+    `reference` is how many bytes a reference to a value of variable length takes in the file.
+    """
     if len(message) < _HEADER or not 1 <= message[0] >> 4 <= 5:
         return None
     kind, bits, size = message[0] & 15, int.from_bytes(message[1:4], "little"), int.from_bytes(message[4:8], "little")
@@ -63,7 +66,7 @@ def datatype(message: bytes) -> NativeType | None:
         return NativeType(np.dtype(f"V{size}"), "opaque") if not body.rstrip(b"\0") else None
     if kind == _ENUM:
         return _boolean(message[0] >> 4, bits, size, body)
-    if kind == _VLEN:
+    if kind == _VLEN and size == reference:
         return _variable(bits, body)
     return None
 

@@ -213,7 +213,7 @@ def run(
             work = larger
         else:
             tables, outputs = _larger(buf, ctx, tables, outputs)
-    return ctx, outputs, scan.known.translate(buf, tables, int(ctx[codes.C_LENGTHS]))
+    return ctx, outputs, scan.known.translate(buf, tables, *ctx[[codes.C_OFFSETS, codes.C_LENGTHS]].tolist())
 
 
 def new_outputs(n: int) -> Outputs:
