@@ -36,6 +36,8 @@ TABLES = 16
 INDEXES = 32
 """Every how many mutants memory is traced, the table read, and the index saved and loaded."""
 _REFERENCE_SECONDS = 6
+_REPORTED = 50
+"""Every how many mutants the counts are written beside the seed, for a run that is ended early."""
 _SELDOM = 0.25
 """The share of files with much that is left to h5py: each such object takes a process of its own."""
 _PAGE = resource.getpagesize()
@@ -145,6 +147,10 @@ class Run:
         self.places = [places_of(file) for file in self.files]
         weights = np.array([_SELDOM if file.name.startswith("odd") else 1 for file in self.files])
         self.weights = weights / weights.sum()
+
+    def report(self) -> str:
+        """Return the counts of the outcomes, and the most time and memory that one took, with its seed."""
+        return json.dumps({"outcomes": self.outcomes, "worst": self.worst})
 
     def seed(self, seed: int) -> None:
         """Make and read one mutant."""
@@ -273,8 +279,9 @@ def main(first: int, count: int, folder: Path, compared: float = 1.0) -> None:
     scan._mapped = native_values.mapped = native_fetch.mapped = fenced
     for seed in range(first, first + count):
         run.seed(seed)
-    worst = {name: list(value) for name, value in run.worst.items()}
-    sys.stdout.write(json.dumps({"outcomes": run.outcomes, "worst": worst}) + "\n")
+        if (seed + 1 - first) % _REPORTED == 0:
+            (folder / f"so_far_{first}").write_text(run.report())
+    sys.stdout.write(run.report() + "\n")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from hostile_files import write_sound
 
 N_MUTANTS = int(os.environ.get("CELLNET_SD_HOSTILE", "2000"))
 BATCH = 500
-COMPARED = float(os.environ.get("CELLNET_SD_HOSTILE_COMPARED", "0.2"))
+COMPARED = float(os.environ.get("CELLNET_SD_HOSTILE_COMPARED", "0.1"))
 """The share that is held against h5py, which takes as long again."""
 BAD = "Cell_2"
 HUGE = 2**40

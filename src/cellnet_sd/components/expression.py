@@ -165,12 +165,15 @@ def kind_of(matrix: "csr_matrix") -> tuple[ExpressionKind | None, NDArray[np.boo
     Counts are whole; a log-normalised profile has fractions. `None` where profiles disagree, or all are empty. Empty
     rows say nothing and count as whole.
     """
-    whole_values = matrix.data == np.floor(matrix.data)
-    fractions: Any = (
-        np.add.reduceat(np.append(~whole_values, False), matrix.indptr[:-1]) if len(matrix.indptr) > 1 else []
-    )
     filled = np.diff(matrix.indptr) > 0
-    whole = ~(np.asarray(fractions, dtype=np.int64).astype(bool) & filled)
+    whole = np.ones(matrix.shape[0], bool)
+    first = matrix.data[matrix.indptr[:-1][filled]]
+    whole[filled] = first == np.floor(first)  # which mostly settles it: only the rest is looked at in full
+    rest = np.flatnonzero(filled & whole)
+    if len(rest):
+        others = matrix if len(rest) == matrix.shape[0] else matrix[rest]
+        fractions = np.add.reduceat(others.data != np.floor(others.data), others.indptr[:-1])
+        whole[rest] = fractions == 0
     if not filled.any() or len(set(whole[filled].tolist())) > 1:
         return None, whole
     return ("counts" if whole[filled][0] else "lognorm"), whole
