@@ -59,8 +59,6 @@ def located_from(component: Component, table: "pa.Table", words: LocatedWords) -
 
 
 def _ragged(table: "pa.Table", start: str, columns: Mapping[str, Any]) -> Ragged | None:
-    import pyarrow as pa
-
     names = [f"{start}{name}" for name in columns]
     if names[0] not in table.column_names:
         return None
@@ -70,7 +68,6 @@ def _ragged(table: "pa.Table", start: str, columns: Mapping[str, Any]) -> Ragged
         name: np.asarray(each.values).astype(dtype, copy=False)[offsets[0] : offsets[-1]]
         for (name, dtype), each in zip(columns.items(), lists, strict=True)
     }
-    del pa
     return Ragged(offsets - offsets[0], values)
 
 

@@ -25,7 +25,7 @@ from cellnet_sd.sources.native.compiled import Bytes, Ints, compiled, part
 from cellnet_sd.sources.native.datasets import is_dataset
 from cellnet_sd.sources.native.headers import read_header
 from cellnet_sd.sources.native.links import group_links, is_group, tracks_order
-from cellnet_sd.sources.native.primitives import fail, matches, step, within
+from cellnet_sd.sources.native.primitives import fail, matches, step
 from cellnet_sd.sources.native.work import Work
 
 CELL = 1
@@ -111,14 +111,3 @@ def _is_marker(buf: Bytes, ctx: Ints, pos: int, size: int) -> bool:
         if matches(buf, ctx, pos, size, MARKERS[marker, : MARKER_SIZES[marker]]):
             return True
     return False
-
-
-@compiled
-def gather(buf: Bytes, ctx: Ints, positions: Ints, offsets: Ints, out: Bytes) -> None:
-    """Copy runs of bytes of the file one after the other: the one from `positions[i]` to `out[offsets[i]:]`."""
-    for i in range(positions.size):
-        size = offsets[i + 1] - offsets[i]
-        if offsets[i] < 0 or offsets[i + 1] > out.size or not within(buf, ctx, positions[i], size):
-            return
-        for k in range(size):
-            out[offsets[i] + k] = buf[positions[i] + k]

@@ -24,7 +24,7 @@ from cellnet_sd.sources.native.compiled import (
     is_compiled,
     mark_compiled,
 )
-from cellnet_sd.sources.native.containers import classify, gather, list_links
+from cellnet_sd.sources.native.containers import classify, list_links
 from cellnet_sd.sources.native.headers import read_header
 from cellnet_sd.sources.native.interning import Tables, grown, intern, new_tables
 from cellnet_sd.sources.native.primitives import lookup3
@@ -177,7 +177,6 @@ def _calls() -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
         (read_objects, (buf, ctx, none, 0, work, new_tables(2), new_outputs(0))),
         (list_links, (buf, ctx, 0, work)),
         (classify, (buf, ctx, links, 0, work, marks, marks)),
-        (gather, (buf, ctx, none, none, marks)),
         (read_header, (buf, ctx, 0, work.head, work.blocks, work.link_messages, work.attribute_messages)),
         (intern, (buf, ctx, new_tables(2), 0, 0, 0, 0, 0)),
         (lookup3, (buf, ctx, 0, 0, -4)),

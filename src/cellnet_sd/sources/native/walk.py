@@ -10,7 +10,8 @@ from cellnet_sd.naming import natural_order
 from cellnet_sd.sources.native import codes
 from cellnet_sd.sources.native.codes import Kind, Reason
 from cellnet_sd.sources.native.compiled import Bytes, Ints
-from cellnet_sd.sources.native.containers import CELL, CONTAINER, DATASET, classify, gather, list_links
+from cellnet_sd.sources.native.containers import CELL, CONTAINER, DATASET, classify, list_links
+from cellnet_sd.sources.native.kernels import copy_runs
 from cellnet_sd.sources.native.superblock import Superblock, UnreadableStructureError
 from cellnet_sd.sources.native.work import Work, with_room
 
@@ -140,7 +141,7 @@ class _Walk:
         offsets = np.concatenate([[0], np.cumsum(links[:, 1])])
         names = np.empty(offsets[-1], np.uint8)
         buf, ctx, _ = self.superblock
-        gather(buf, ctx, np.ascontiguousarray(links[:, 0]), offsets, names)
+        copy_runs(buf, ctx, np.ascontiguousarray(links[:, 0]), offsets, names)
         self._raise_failure()
         container = [np.empty(0, np.int32), *container]
         return Cells(names, offsets, np.concatenate(container), np.ascontiguousarray(links[:, 2]))
@@ -178,7 +179,7 @@ def _order(buf: Bytes, ctx: Ints, links: Ints, *, tracked: bool) -> NDArray[np.i
 
     offsets = np.concatenate([[0], np.cumsum(links[:, codes.L_NAME_SIZE])])
     data = np.empty(offsets[-1], np.uint8)
-    gather(buf, ctx, np.ascontiguousarray(links[:, codes.L_NAME]), offsets, data)
+    copy_runs(buf, ctx, np.ascontiguousarray(links[:, codes.L_NAME]), offsets, data)
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
     names = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(links), buffers)
     try:
