@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -15,7 +16,7 @@ from cellnet_sd.sources.access import pool
 from cellnet_sd.sources.base import Packed, Raw, Unreadable
 from cellnet_sd.sources.hdf5_objects import ObjectError
 from cellnet_sd.sources.locations import Layout, Located
-from cellnet_sd.sources.native_values import Bytes, NeedsLibhdf5Error, is_decoded, mapped, undone
+from cellnet_sd.sources.native_values import DEFLATE, Buffer, Bytes, NeedsLibhdf5Error, inflated, is_decoded, mapped, undone
 
 Ints = NDArray[np.int64]
 _BLOCK: Final = 64
@@ -29,6 +30,14 @@ _NUMBERS: Final = frozenset(np.dtype(code).str for code in ("f4", "f8", "i1", "i
 
 class Left(NamedTuple):
     """A value that only libhdf5 can read."""
+
+
+class _Part(NamedTuple):
+    """The packed rows of a block."""
+
+    indices: NDArray[np.int32]
+    values: NDArray[np.float32]
+    n_inexact: int
 
 
 LEFT: Final = Left()
@@ -131,13 +140,28 @@ class NativeReader:
         blocks = _blocks(order)
         counts = np.full(len(rows), -1, np.int64)
         parts = list(self._spread(partial(self._packed, rows, length, counts), blocks))
-        return _in_order(order, counts, parts)
+        return self._in_order(blocks, parts, counts)
 
-    def _packed(
-        self, rows: Ints, length: int, counts: Ints, block: Ints
-    ) -> tuple[NDArray[np.int32], NDArray[np.float32], int]:
+    def _in_order(self, blocks: Sequence[Ints], parts: Sequence[_Part], counts: Ints) -> Packed:
+        """Return the packed rows of all blocks in the order asked."""
+        ends = np.cumsum(np.maximum(counts, 0))
+        total = int(ends[-1]) if len(ends) else 0
+        indices, values = np.empty(total, np.int32), np.empty(total, np.float32)
+
+        def copy(numbers: Ints) -> None:
+            for number in numbers.tolist():
+                part = parts[number]
+                for target, source in _runs(blocks[number], counts, ends):
+                    indices[target], values[target] = part.indices[source], part.values[source]
+
+        list(self._spread(copy, _blocks(np.arange(len(parts)), max(1, -(-len(parts) // self.n_threads)))))
+        return Packed(counts, indices, values, sum(part.n_inexact for part in parts))
+
+    def _packed(self, rows: Ints, length: int, counts: Ints, block: Ints) -> _Part:
+        from cellnet_sd.sources.native.instructions import LANES
         from cellnet_sd.sources.native.kernels import FINITE, pack
 
+        length += LANES  # which `pack` needs room for beyond what it keeps
         room = max(2 * length, len(block) * length // 8)
         indices, kept = np.empty(room, np.int32), np.empty(room, np.float32)
         end, n_inexact = 0, 0
@@ -149,11 +173,11 @@ class NativeReader:
             if isinstance(data, memoryview):  # as stored, at any address; what was inflated is where it should be
                 values = values.copy()
             values.flags.writeable = False  # as compiled code was made to take it
-            stop, inexact, fault = pack(values, _words(values), end, indices, kept)
+            stop, inexact, fault = pack(values, end, indices, kept)
             if fault == FINITE:
                 counts[at] = stop - end
                 end, n_inexact = stop, n_inexact + inexact
-        return indices[:end], kept[:end], n_inexact
+        return _Part(indices[:end], kept[:end], n_inexact)
 
     # --- bytes -------------------------------------------------------------------------------------------------------
 
@@ -178,18 +202,27 @@ class NativeReader:
 
     def _inflated(self, rows: Ints, block: Ints) -> Iterator[tuple[int, Any]]:
         """Yield the decoded bytes of the rows at positions `block`; those that cannot be decoded are left out."""
-        layouts = self.located.layouts
+        decoders = [_decoder(layout) for layout in self.located.layouts]
         codes = self.located.code[rows[block]].tolist()
         address, size = self.located.address[rows[block]], self.located.size[rows[block]]
-        sizes = [layout.n_elements * np.dtype(layout.dtype or "u1").itemsize for layout in layouts]
         for at, code, data in zip(block.tolist(), codes, runs_of(self.path, address, size), strict=True):
-            layout, nbytes = layouts[code], sizes[code]
+            decode, nbytes = decoders[code]
             try:
-                whole = undone(data, layout.filters, layout.mask, nbytes) if layout.filters else data[:nbytes]
+                whole = decode(data)
             except ObjectError:
                 continue  # it is fetched again on its own, which says what is wrong
             if len(whole) == nbytes:
                 yield at, whole
+
+
+def _decoder(layout: Layout) -> tuple[Callable[[memoryview], Buffer], int]:
+    """Return what undoes the filters of a layout's one run of bytes, and how many bytes it makes."""
+    nbytes = layout.n_elements * np.dtype(layout.dtype or "u1").itemsize
+    if not layout.filters:
+        return itemgetter(slice(nbytes)), nbytes
+    if [step.number for step in layout.filters] == [DEFLATE] and not layout.mask:
+        return partial(inflated, size=nbytes), nbytes
+    return partial(undone, filters=layout.filters, mask=layout.mask, nbytes=nbytes), nbytes
 
 
 def runs_of(path: Path, address: Ints, size: Ints) -> Iterator[memoryview]:
@@ -227,30 +260,25 @@ def _is_vector(layout: Layout, length: int) -> bool:
     return layout.kind == "number" and layout.n_elements == length and len(shape) in (1, 2) and max(shape) == length
 
 
-def _words(values: NDArray[Any]) -> NDArray[np.uint64]:
-    """Return a view by which `pack` passes over zeros of float32; empty for other dtypes."""
-    whole = values.size // 8 * 8 if values.dtype == np.float32 else 0
-    return values[:whole].view(np.uint64)
-
-
 def _doubled[T: np.generic](array: NDArray[T], used: int) -> NDArray[T]:
     larger = np.empty(2 * array.size, array.dtype)
     larger[:used] = array[:used]
     return larger
 
 
-def _in_order(order: NDArray[np.intp], counts: Ints, parts: Sequence[tuple[Any, Any, int]]) -> Packed:
-    """Return packed rows, put from file order into the order asked."""
-    indices = np.concatenate([np.empty(0, np.int32), *(part[0] for part in parts)])
-    values = np.concatenate([np.empty(0, np.float32), *(part[1] for part in parts)])
-    n_inexact = sum(part[2] for part in parts)
-    done = order[counts[order] >= 0]
-    if not (np.diff(done) > 0).all():
-        ends = np.cumsum(counts[done])
-        start = np.empty(len(counts), np.int64)
-        start[done] = ends - counts[done]
-        asked = np.sort(done)
-        lengths = counts[asked]
-        at = np.repeat(start[asked] - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())
-        indices, values = indices[at], values[at]
-    return Packed(counts, indices, values, n_inexact)
+def _runs(block: Ints, counts: Ints, ends: Ints) -> Iterator[tuple[slice, slice]]:
+    """Yield where the packed rows at positions `block` go, and where they are, one after the other; `ends` is of all.
+
+    All at once where they are asked for one after the other, as in a pass over the file.
+    """
+    done = block[counts[block] >= 0]
+    if not len(done):
+        return
+    stops = ends[done]
+    starts, own = stops - counts[done], np.cumsum(counts[done])
+    if (np.diff(done) == 1).all():
+        yield slice(starts[0], stops[-1]), slice(0, own[-1])
+        return
+    lengths = counts[done].tolist()
+    for start, stop, end, n in zip(starts.tolist(), stops.tolist(), own.tolist(), lengths, strict=True):
+        yield slice(start, stop), slice(end - n, end)

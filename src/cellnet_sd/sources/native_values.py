@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from deflate import DeflateError, zlib_decompress
 from numpy.typing import NDArray
 
 from cellnet_sd.sources.base import Raw
@@ -223,8 +224,6 @@ def inflated(data: Buffer, size: int) -> bytearray:
     ObjectError
         If they are damaged, or more or fewer.
     """
-    from deflate import DeflateError, zlib_decompress
-
     try:
         out: bytearray = zlib_decompress(data, size)
     except DeflateError as error:

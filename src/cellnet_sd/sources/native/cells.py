@@ -56,7 +56,7 @@ from cellnet_sd.sources.native.datasets import is_dataset, read_dataset
 from cellnet_sd.sources.native.headers import read_header
 from cellnet_sd.sources.native.interning import Tables, intern
 from cellnet_sd.sources.native.links import group_links, is_group
-from cellnet_sd.sources.native.primitives import copy_numbers, fail, matches, step
+from cellnet_sd.sources.native.primitives import copy_numbers, expect, fail, matches, step
 from cellnet_sd.sources.native.work import SEEN, SLOTS, Work
 
 _IMAGES = "images"
@@ -64,6 +64,9 @@ _PENDING = 6
 _IMAGES_SLOT = SLOTS
 _MEMBER_USE = 8
 _MAX_NESTING = 4
+_AHEAD = 8
+_EXPECTED = 256
+"""Bytes of most headers."""
 
 # the names of the components, as bytes: constants of the compiled code
 _PATHS = [component.value.encode() for component in Component]
@@ -92,6 +95,8 @@ def read_cells(buf: Bytes, ctx: Ints, headers: Ints, start: int, w: Work, tables
     """
     for i in range(start, headers.size):
         copy_numbers(ctx, w.saved)
+        if i + _AHEAD < headers.size:
+            expect(buf, headers[i + _AHEAD], _EXPECTED)
         _read_cell(buf, ctx, headers[i], i * SLOTS, w, tables, out)
         if ctx[C_STATUS] == GROW:  # as if this cell had not been begun
             copy_numbers(w.saved[:C_MORE_LINKS], ctx)
@@ -135,7 +140,7 @@ def _group(
     if not in_images:
         _note_attributes(buf, ctx, out.objects[first], first, w, tables, out)
     links = w.links
-    n = group_links(buf, ctx, w.head, w.link_messages, links, w.records, w.heap_blocks, w.stack)
+    n = _links(buf, ctx, w)
     images = -1
     for i in range(n):
         if ctx[C_STATUS] != 0 or not step(ctx):
@@ -148,6 +153,15 @@ def _group(
         else:
             _append_member(buf, ctx, links[i], first, in_images, tables, out.members)
     return images
+
+
+@part
+def _links(buf: Bytes, ctx: Ints, w: Work) -> int:
+    """Put the links of the group whose header was read last into `w.links`; return their number."""
+    n = group_links(buf, ctx, w.head, w.link_messages, w.links, w.records, w.heap_blocks, w.stack)
+    for i in range(n):
+        expect(buf, w.links[i, L_TARGET], _EXPECTED)
+    return n
 
 
 @part
@@ -275,8 +289,7 @@ def _append_member(buf: Bytes, ctx: Ints, link: Ints, parent: int, tag: int, tab
 def _append_members(buf: Bytes, ctx: Ints, parent: int, w: Work, tables: Tables, out: Outputs) -> None:
     """Append the members of the group whose header was read last."""
     links = w.links
-    n = group_links(buf, ctx, w.head, w.link_messages, links, w.records, w.heap_blocks, w.stack)
-    for i in range(n):
+    for i in range(_links(buf, ctx, w)):
         if ctx[C_STATUS] != 0 or not step(ctx):
             return
         _append_member(buf, ctx, links[i], parent, 0, tables, out.members)

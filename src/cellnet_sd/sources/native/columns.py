@@ -67,15 +67,15 @@ class Objects:
         return self.kind.size
 
     @classmethod
-    def of(cls, rows: Ints) -> Self:
-        """Return the columns of rows of `codes.F_…`, whose codes are final."""
+    def of(cls, columns: Ints) -> Self:
+        """Return the columns of objects from an array (fields, n) in the order of `codes.F_…`, whose codes are final."""
         small = {"kind": np.uint8, "reason": np.uint8, "storage": np.uint8, "mask": np.uint32}
         wide = {"header", "address", "size", "chunk_start", "chunk_count", "text", "text_size"}
-        columns = {}
+        found = {}
         for number, column in enumerate(item.name for item in fields(cls)):
             dtype = small.get(column, np.int64 if column in wide else np.int32)
-            columns[column] = np.maximum(rows[:, number], 0 if column in small else -1).astype(dtype)
-        return cls(**columns)
+            found[column] = np.maximum(columns[number], 0 if column in small else -1).astype(dtype, copy=False)
+        return cls(**found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,19 +202,35 @@ def _numbers(message: bytes, width: int) -> tuple[int, ...]:
     return tuple(int.from_bytes(message[i : i + width], "little") for i in range(0, len(message), width))
 
 
+_PIECE = 512
 _COLUMNS = (codes.F_DTYPE, codes.F_SHAPE, codes.F_FILL, codes.F_FILTERS, codes.F_CHUNK_SHAPE)
 _TABLES = (codes.T_DTYPE, codes.T_SHAPE, codes.T_FILL, codes.T_FILTERS, codes.T_CHUNK_SHAPE)
 
 
-def settle_objects(rows: Ints, translated: list[Codes], known: Known) -> None:
-    """Give rows of objects their final codes; mark the datasets whose messages are not known here."""
+def settled(rows: Ints, translated: list[Codes], known: Known) -> Objects:
+    """Return rows of objects as columns, with their final codes; datasets whose messages are not known here are left.
+
+    The rows are `codes.F_…` of each object.
+    """
+    columns = _turned(rows)
     for column, table in zip(_COLUMNS, _TABLES, strict=True):
-        rows[:, column] = translated[table][rows[:, column]]
+        columns[column] = translated[table][columns[column]]
     for column, values, reason in (
         (codes.F_DTYPE, known.dtypes.values, Reason.DATATYPE),
         (codes.F_FILTERS, known.filters.values, Reason.FILTER_VERSION),
         (codes.F_FILL, known.fills.values, Reason.FILL_VERSION),
     ):
-        unknown = np.array([*(value is None for value in values), False])[rows[:, column]]
-        rows[unknown & (rows[:, codes.F_KIND] == Kind.DATASET), codes.F_REASON] = reason
-        rows[unknown & (rows[:, codes.F_KIND] == Kind.DATASET), codes.F_KIND] = Kind.FALLBACK
+        if None in values:
+            unknown = np.array([*(value is None for value in values), False])[columns[column]]
+            unknown &= columns[codes.F_KIND] == Kind.DATASET
+            columns[codes.F_REASON, unknown] = reason
+            columns[codes.F_KIND, unknown] = Kind.FALLBACK
+    return Objects.of(columns)
+
+
+def _turned(rows: Ints) -> Ints:
+    """Return the transpose, piece by piece: a row at a time would miss the caches with each number."""
+    columns = np.empty(rows.shape[::-1], rows.dtype)
+    for start in range(0, len(rows), _PIECE):
+        columns[:, start : start + _PIECE] = rows[start : start + _PIECE].T
+    return columns

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from cellnet_sd.sources.native.codes import C_BASE, C_OFFSETS, C_STATUS
 from cellnet_sd.sources.native.compiled import Bytes, Ints, compiled, int64, part, uint32, uint64
 from cellnet_sd.sources.native.global_heap import object_of
+from cellnet_sd.sources.native.instructions import LANES, not_zero, put
 from cellnet_sd.sources.native.primitives import number, product, u32, within
 
 _PIECES = 16
@@ -13,6 +14,11 @@ _PIECE = 256
 FINITE = 0
 NOT_FINITE = 1
 TOO_LARGE = 2
+_COUNTS = np.array([number.bit_count() for number in range(1 << LANES)], np.uint64)
+_PLACES = np.zeros((1 << LANES, LANES), np.int32)
+"""Of each number of eight bits: which of them are set, as many as there are."""
+for _number in range(1 << LANES):
+    _PLACES[_number, : _COUNTS[_number]] = [bit for bit in range(LANES) if _number >> bit & 1]
 
 
 @compiled
@@ -44,48 +50,40 @@ def _copy(source: Bytes, start: int, target: Bytes, at: int, size: int) -> None:
 
 @compiled
 def pack(
-    values: NDArray[np.float32],
-    words: NDArray[np.uint64],
-    at: int,
-    indices: NDArray[np.int32],
-    kept: NDArray[np.float32],
+    values: NDArray[np.float32], at: int, indices: NDArray[np.int32], kept: NDArray[np.float32]
 ) -> tuple[int, int, int]:
     """Append the values that are not zero, and their indices, from position `at` on.
 
-    `words` is a view of the leading values by which eight zeros are passed over at once, two values to a word, or
-    empty. There must be room for all values, or nothing is done. Returns the position after the last, how many values
-    float32 cannot hold exactly, and whether one is not finite, or too large for float32.
+    There must be room for all values and `LANES` more, or nothing is done. Returns the position after the last, how
+    many values float32 cannot hold exactly, and whether one is not finite, or too large for float32.
     """
-    n, blocks = values.size, words.size // 4
-    if at < 0 or at + n > indices.size or at + n > kept.size or 8 * blocks > n:
+    n = values.size
+    if at < 0 or at + n + LANES > indices.size or at + n > kept.size:
         return at, 0, FINITE
-    end = uint64(at)
-    for block in range(blocks):
-        word = uint64(4 * block)
-        if words[word] | words[word + uint64(1)] | words[word + uint64(2)] | words[word + uint64(3)]:
-            end = _keep(values, 8 * block, 8 * block + 8, end, indices, kept)
-    end = _keep(values, 8 * blocks, n, end, indices, kept)
-    fault, inexact = FINITE, 0
-    for k in range(at, int64(end)):
-        value = values[indices[k]]
-        if not np.isfinite(value):
-            fault = NOT_FINITE
-        elif not np.isfinite(kept[k]) and fault != NOT_FINITE:
-            fault = TOO_LARGE
-        inexact += kept[k] != value
-    return int64(end), inexact, fault
+    end = int64(_indices_of(values, uint64(at), indices))
+    for k in range(at, end):
+        kept[uint64(k)] = values[uint64(indices[uint64(k)])]
+    infinite, lost, inexact = 0, 0, 0
+    for k in range(at, end):
+        value = values[uint64(indices[uint64(k)])]
+        infinite += not np.isfinite(value)
+        lost += not np.isfinite(kept[uint64(k)])
+        inexact += kept[uint64(k)] != value
+    return end, inexact, NOT_FINITE if infinite else TOO_LARGE if lost else FINITE
 
 
 @part
-def _keep(
-    values: NDArray[np.float32], start: int, stop: int, end: int, indices: NDArray[np.int32], kept: NDArray[np.float32]
-) -> int:
-    """Append the values from `start` to `stop` that are not zero, without a branch."""
-    for i in range(start, stop):
-        value = values[uint64(i)]
+def _indices_of(values: NDArray[np.float32], end: int, indices: NDArray[np.int32]) -> int:
+    """Write the indices of the values that are not zero, without a branch; return the position after the last."""
+    n, done = values.size, 0
+    while done + LANES <= n:
+        found = not_zero(values, done)
+        put(indices, end, done, _PLACES, found)
+        end = end + _COUNTS[found]
+        done += LANES
+    for i in range(done, n):
         indices[end] = i
-        kept[end] = value
-        end = end + uint64(value != 0)
+        end = end + uint64(values[uint64(i)] != 0)
     return end
 
 

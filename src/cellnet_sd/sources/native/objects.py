@@ -5,7 +5,7 @@ import numpy as np
 from cellnet_sd.sources.native import codes
 from cellnet_sd.sources.native.cells import Outputs, read_object
 from cellnet_sd.sources.native.codes import C_MORE_LINKS, C_STATUS, F_HEADER, FIELDS, GROW
-from cellnet_sd.sources.native.columns import Members, Objects, settle_objects
+from cellnet_sd.sources.native.columns import Members, Objects, settled
 from cellnet_sd.sources.native.compiled import Bytes, Ints, compiled
 from cellnet_sd.sources.native.interning import Tables
 from cellnet_sd.sources.native.primitives import copy_numbers
@@ -41,12 +41,11 @@ def objects_at(scan: NativeScan, headers: Ints) -> Batch:
     """Return what is at some headers, as the groups of a batch: one entry each, with its attributes."""
     outputs = new_outputs(0)._replace(objects=np.empty((headers.size, FIELDS), np.int64))
     ctx, outputs, translated = run(scan, read_objects, headers, outputs)
-    settle_objects(outputs.objects, translated, scan.known)
-    nothing = Objects.of(np.empty((0, FIELDS), np.int64))
+    nothing = Objects.of(np.empty((FIELDS, 0), np.int64))
     none = np.empty(0, np.int64)
     return Batch(
         {},
-        Objects.of(outputs.objects),
+        settled(outputs.objects, translated, scan.known),
         Members(nothing, none.astype(np.int32), none, none),
         attribute_columns(outputs.attributes[: ctx[codes.C_ATTRIBUTES]], translated),
         chunk_columns(outputs.chunks[: ctx[codes.C_CHUNKS]]),

@@ -18,8 +18,10 @@ from cellnet_sd.sources.native.codes import (
     UNDEFINED,
 )
 from cellnet_sd.sources.native.compiled import Bytes, Ints, compiled, int64, part, uint32, uint64
+from cellnet_sd.sources.native.instructions import fetch_ahead
 
 _HUGE = 1 << 62
+_CACHE_LINE = 64
 
 
 @part
@@ -53,6 +55,14 @@ def within(buf: Bytes, ctx: Ints, pos: int, size: int) -> bool:
         fail(ctx, OUTSIDE)
         return False
     return True
+
+
+@part
+def expect(buf: Bytes, pos: int, size: int) -> None:
+    """Have the bytes from `pos` on brought into the processor's caches while it goes on: objects lie far apart."""
+    if pos >= 0 and size <= buf.size and pos <= buf.size - size:
+        for at in range(pos, pos + size, _CACHE_LINE):
+            fetch_ahead(buf, at)
 
 
 @part

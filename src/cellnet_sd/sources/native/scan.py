@@ -15,7 +15,7 @@ from cellnet_sd.layout import Component
 from cellnet_sd.sources.native import codes
 from cellnet_sd.sources.native.cells import Outputs, read_cells
 from cellnet_sd.sources.native.codes import FIELDS, Kind, Reason
-from cellnet_sd.sources.native.columns import Attributes, Chunks, Codes, Known, Members, Objects, settle_objects
+from cellnet_sd.sources.native.columns import Attributes, Chunks, Codes, Known, Members, Objects, settled
 from cellnet_sd.sources.native.compiled import (
     Bytes,
     Ints,
@@ -182,7 +182,7 @@ def _calls() -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
         (lookup3, (buf, ctx, 0, 0, -4)),
         (copy_runs, (buf, ctx, none, start, marks)),
         (copy_rows, (buf, ctx, none, 0, none, marks)),
-        (pack, (np.frombuffer(b"", np.float32), np.frombuffer(b"", np.uint64), 0, indices, values)),
+        (pack, (np.frombuffer(b"", np.float32), 0, indices, values)),
         (fletcher32, (buf, 0)),
         (unshuffle, (buf, 1, marks)),
         (resolve, (buf, ctx, marks, none, none, none)),
@@ -245,16 +245,14 @@ def _batch(outputs: Outputs, used: list[int], translated: list[Codes], known: Kn
     """Return a pass's rows as columns."""
     n = outputs.objects.shape[0] // SLOTS
     members, attributes, chunks = (rows[:count] for rows, count in zip(outputs[1:], used, strict=True))
-    for rows in (outputs.objects, members):
-        settle_objects(rows, translated, known)
-    slots = [Objects.of(outputs.objects[slot::SLOTS]) for slot in range(SLOTS)]
+    slots = [settled(outputs.objects[slot::SLOTS], translated, known) for slot in range(SLOTS)]
     names = translated[codes.T_NAME]
     attributes[:, codes.A_PARENT] = _parents(attributes[:, codes.A_PARENT], n)
     return Batch(
         dict(zip(Component, slots[1:], strict=True)),
         slots[0],
         Members(
-            Objects.of(members),
+            settled(members, translated, known),
             names[members[:, codes.F_NAME]],
             _parents(members[:, codes.F_PARENT], n),
             members[:, codes.F_ORDER].copy(),
