@@ -9,7 +9,7 @@ import errno
 import hashlib
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cellnet_sd.cellindex import CellIndex, Rows
+from cellnet_sd.components.attribute_columns import OBSM
 from cellnet_sd.components.attributes import Spellings
 from cellnet_sd.errors import CellNetError, SourceMovedError
 from cellnet_sd.findings import Findings
@@ -59,11 +60,16 @@ class Identity(msgspec.Struct, frozen=True):
         return cls(stat.st_size, stat.st_mtime_ns, hashlib.blake2b(sampled, digest_size=16).hexdigest())
 
 
-class _Metadata(msgspec.Struct):
-    """What is not columnar."""
+class _State(msgspec.Struct):
+    """Of what an index is."""
 
     version: int
     identity: Identity
+
+
+class _Metadata(_State):
+    """What is not columnar."""
+
     n_cells: int
     names_are_unique: bool
     findings: Findings
@@ -93,7 +99,7 @@ def load(path: Path, identity: Identity) -> CellIndex | None:
 def saved_at(path: Path, identity: Identity) -> Path | None:
     """Return where the index of this state of the file at `path` is saved, `None` if it is not."""
     candidates = index_paths(path)
-    return next((place for place in candidates if _read(place, identity, lambda name: name == _SLIDE)), None)
+    return next((place for place in candidates if place.is_file() and _schema(place, identity) is not None), None)
 
 
 def save(index: CellIndex, identity: Identity) -> Path:
@@ -208,8 +214,22 @@ def _metadata(index: CellIndex, identity: Identity) -> _Metadata:
 
 
 def _load(path: Path, candidate: Path, identity: Identity) -> CellIndex | None:
-    found = _read(candidate, identity, lambda name: name != _CAPTION and not name.startswith(PREFIX))
+    found = _read(candidate, identity, lambda name: name != _CAPTION and not name.startswith((PREFIX, _OBSM)))
     return None if found is None else _assemble(path, candidate, *found)
+
+
+def _schema(candidate: Path, identity: Identity) -> Any:
+    """Return the schema of an index; `None` if it is gone, damaged, or of another state."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        schema = pq.read_schema(candidate)
+        state = msgspec.json.decode((schema.metadata or {})[_METADATA], type=_State)
+        is_sound = schema.metadata[_DIGEST] == _digest(schema)
+    except (pa.ArrowException, OSError, KeyError, ValueError, msgspec.MsgspecError):
+        return None
+    return schema if is_sound and (state.version, state.identity) == (VERSION, identity) else None
 
 
 def _read(
@@ -219,11 +239,10 @@ def _read(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if (schema := _schema(candidate, identity)) is None:
+        return None
     try:
-        schema = pq.read_schema(candidate)
-        metadata = msgspec.json.decode((schema.metadata or {})[_METADATA], type=_Metadata)
-        if metadata.version != VERSION or metadata.identity != identity or schema.metadata[_DIGEST] != _digest(schema):
-            return None
+        metadata = msgspec.json.decode(schema.metadata[_METADATA], type=_Metadata)
         columns = list(filter(wanted, schema.names))
         if rows is not None:
             checked = pa.schema([schema.field(name) for name in columns], schema.metadata)
@@ -258,11 +277,20 @@ def _at_rows(candidate: Path, schema: Any, rows: Rows, n_cells: int) -> pd.DataF
 
 
 def _assemble(path: Path, candidate: Path, frame: pd.DataFrame, metadata: _Metadata) -> CellIndex:
-    def captions(rows: Rows | None) -> pd.Series:
-        found = _read(candidate, metadata.identity, lambda name: name == _CAPTION, rows)
+    def asked_for(wanted: Callable[[str], bool], rows: Rows | None = None) -> pd.DataFrame:
+        found = _read(candidate, metadata.identity, wanted, rows)
         if found is None:
             raise SourceMovedError(_gone(path, candidate))
-        return found[0][_CAPTION].rename(None)
+        return found[0]
+
+    def captions(rows: Rows | None) -> pd.Series:
+        return asked_for(lambda name: name == _CAPTION, rows)[_CAPTION].rename(None)
+
+    def positions(name: str) -> NDArray[np.float64]:
+        axes = [f"{_OBSM}{name}:{axis}" for axis in "xy"]
+        columns = asked_for(lambda column: column in axes)
+        # coordinate after coordinate in memory: columns are copied whole
+        return np.array([columns.pop(axis).to_numpy() for axis in axes]).T
 
     @cache
     def located(component: Component) -> Located | None:
@@ -275,7 +303,7 @@ def _assemble(path: Path, candidate: Path, frame: pd.DataFrame, metadata: _Metad
         containers=pd.Categorical(frame[_CONTAINER]),
         slides=frame[_SLIDE].to_numpy(),
         obs=pd.DataFrame(obs, index=frame.index),
-        obsm=_positions(frame),
+        obsm=_Positions([each.column for each in metadata.spellings.attributes if each.name in OBSM], positions),
         spellings=metadata.spellings,
         forms={c: FormColumn(frame[f"{_FORM}{c}"].to_numpy(), forms) for c, forms in metadata.forms.items()},
         wsi=frame[_WSI].to_numpy(),
@@ -295,10 +323,9 @@ def _located(path: Path, candidate: Path, identity: Identity, component: Compone
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if _read(candidate, identity, lambda name: name == _SLIDE) is None:  # which also checks what it says of itself
+    if (schema := _schema(candidate, identity)) is None:
         raise SourceMovedError(_gone(path, candidate))
     try:
-        schema = pq.read_schema(candidate)
         if (words := schema.metadata.get(_LOCATED + component.encode())) is None:
             return None
         columns = list(filter(is_of(component), schema.names))
@@ -309,7 +336,10 @@ def _located(path: Path, candidate: Path, identity: Identity, component: Compone
 
 
 def _gone(path: Path, candidate: Path) -> str:
-    return f"{candidate}, the index of {path}, is gone, damaged or of another state of it. Open the file again."
+    return (
+        f"{candidate}, the index of {path}, is gone, damaged or of another state of it. Open the file again; if that does "
+        "not help, delete the index first."
+    )
 
 
 def _labels(column: pd.Series) -> pd.Series:
@@ -319,7 +349,19 @@ def _labels(column: pd.Series) -> pd.Series:
     return column
 
 
-def _positions(frame: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
-    names = dict.fromkeys(name.removeprefix(_OBSM)[:-2] for name in map(str, frame) if name.startswith(_OBSM))
-    # coordinate after coordinate in memory: columns are copied whole, which for millions of rows is what opening costs
-    return {name: np.array([frame.pop(f"{_OBSM}{name}:{axis}").to_numpy() for axis in "xy"]).T for name in names}
+class _Positions(Mapping[str, NDArray[np.float64]]):
+    """Positions by name, each loaded when it is first asked for: for millions of cells they are half of an index."""
+
+    def __init__(self, names: Sequence[str], load: Callable[[str], NDArray[np.float64]]) -> None:
+        self._names, self._load = dict.fromkeys(names), cache(load)
+
+    def __getitem__(self, name: str) -> NDArray[np.float64]:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._load(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)

@@ -204,10 +204,13 @@ def _element_name(name: str) -> str:
 
 def _labels(column: pd.Series) -> pd.Categorical:
     """Return a column as text categories, in the order they are met."""
-    text = column.astype(object)
-    present = column.notna().to_numpy()
-    labels = [str(item) if there else None for item, there in zip(text, present, strict=True)]
-    return pd.Categorical(labels, categories=list(dict.fromkeys(label for label in labels if label is not None)))
+    if column.dtype == object:  # where 1 and true would count as equal
+        column = column.map(str, na_action="ignore")
+    codes, values = pd.factorize(column)
+    names = list(map(str, values))
+    categories = list(dict.fromkeys(names))
+    code_of = {name: at for at, name in enumerate(categories)}
+    return pd.Categorical.from_codes(np.array([*map(code_of.__getitem__, names), -1])[codes], categories=categories)
 
 
 def _distinct_parts(paths: Sequence[str]) -> list[str]:

@@ -16,7 +16,16 @@ from cellnet_sd.sources.access import pool
 from cellnet_sd.sources.base import Packed, Raw, Unreadable
 from cellnet_sd.sources.hdf5_objects import ObjectError
 from cellnet_sd.sources.locations import Layout, Located
-from cellnet_sd.sources.native_values import DEFLATE, Buffer, Bytes, NeedsLibhdf5Error, inflated, is_decoded, mapped, undone
+from cellnet_sd.sources.native_values import (
+    DEFLATE,
+    Buffer,
+    Bytes,
+    NeedsLibhdf5Error,
+    inflated,
+    is_decoded,
+    mapped,
+    undone,
+)
 
 Ints = NDArray[np.int64]
 _BLOCK: Final = 64

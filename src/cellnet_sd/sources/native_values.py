@@ -175,7 +175,7 @@ class Bytes:
     def _varying(self, layout: Layout, runs: list[bytes]) -> NDArray[np.object_]:
         out = np.empty(len(runs), object)
         if layout.kind == "vlen text":
-            out[:] = [up_to_nul(run) for run in runs]
+            out[:] = [up_to_nul(run) for run in runs] if b"\0" in b"".join(runs) else runs
         for at, run in enumerate(runs if layout.kind != "vlen text" else []):
             out[at] = np.frombuffer(run, _dtype(layout))  # one by one: NumPy would take arrays of one length apart
         return out.reshape(layout.shape or ())

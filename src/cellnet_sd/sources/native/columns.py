@@ -68,7 +68,7 @@ class Objects:
 
     @classmethod
     def of(cls, columns: Ints) -> Self:
-        """Return the columns of objects from an array (fields, n) in the order of `codes.F_…`, whose codes are final."""
+        """Return the columns of objects from rows (fields, n) in the order of `codes.F_…`, their codes final."""
         small = {"kind": np.uint8, "reason": np.uint8, "storage": np.uint8, "mask": np.uint32}
         wide = {"header", "address", "size", "chunk_start", "chunk_count", "text", "text_size"}
         found = {}

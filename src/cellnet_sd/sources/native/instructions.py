@@ -2,14 +2,13 @@
 
 None of them checks what it is given: callers have seen that all of it lies in the arrays.
 """
+# mypy: disable-error-code="no-untyped-call"
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
-from numpy.typing import NDArray
 
 LANES = 8
 _BYTE, _WORD, _LONG = ir.IntType(8), ir.IntType(32), ir.IntType(64)
@@ -24,7 +23,8 @@ def _place(context: Any, builder: Any, kind: Any, array: Any, at: Any, pointee: 
 
 def _fetch_ahead(_: Any, buf: Any, at: Any) -> Any:
     def made(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        place = _place(context, builder, signature.args[0], *arguments, _BYTE)
+        buf, at = arguments
+        place = _place(context, builder, signature.args[0], buf, at, _BYTE)
         kind = ir.FunctionType(ir.VoidType(), [_BYTE.as_pointer(), _WORD, _WORD, _WORD])
         fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         builder.call(fetch, [place, _WORD(0), _WORD(3), _WORD(1)])  # for reading, into all caches, as data
@@ -37,7 +37,8 @@ def _not_zero(_: Any, values: Any, at: Any) -> Any:
     def made(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         dtype = signature.args[0].dtype
         kind = ir.VectorType(context.get_data_type(dtype), LANES)
-        place = _place(context, builder, signature.args[0], *arguments, kind)
+        values, at = arguments
+        place = _place(context, builder, signature.args[0], values, at, kind)
         lanes = builder.load(place, align=dtype.bitwidth // 8)
         compare = builder.fcmp_unordered if isinstance(dtype, types.Float) else builder.icmp_unsigned
         differ = compare("!=", lanes, ir.Constant(kind, None))
@@ -62,6 +63,8 @@ def _put(_: Any, out: Any, at: Any, base: Any, table: Any, row: Any) -> Any:
 
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
     def fetch_ahead(buf: NDArray[np.uint8], at: int) -> None:
         """Ask the processor for the bytes at `at`, and go on without waiting for them."""
