@@ -337,8 +337,8 @@ def _located(path: Path, candidate: Path, identity: Identity, component: Compone
 
 def _gone(path: Path, candidate: Path) -> str:
     return (
-        f"{candidate}, the index of {path}, is gone, damaged or of another state of it. Open the file again; if that does "
-        "not help, delete the index first."
+        f"{candidate}, the index of {path}, is gone, damaged or of another state of it. Open the file again; if "
+        "that does not help, delete the index first."
     )
 
 
