@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import spatialdata as sd
 import zarr
+from spatialdata.transformations import get_transformation
 
 import cellnet_sd as cn
 from cellnet_sd.errors import LayoutError, OutputExistsError
@@ -50,6 +51,11 @@ def assert_same_table(got: ad.AnnData, expected: ad.AnnData) -> None:
     assert got.uns["ccc"]["connectivities_key"] == expected.uns["ccc"]["connectivities_key"]
 
 
+def _levels(image: Any) -> list[Any]:
+    """Return the pixels of each level of an image."""
+    return [level["image"].values for level in image.values()] if hasattr(image, "children") else [image.values]
+
+
 def test_zarr_holds_what_read_gives(path: Path, tmp_path: Path) -> None:
     out = convert(path, tmp_path / "out.zarr")
     assert out == tmp_path / "out.zarr"
@@ -61,7 +67,10 @@ def test_zarr_holds_what_read_gives(path: Path, tmp_path: Path) -> None:
     assert set(got.shapes) == set(expected.shapes)
     assert set(got.coordinate_systems) == set(expected.coordinate_systems)
     for name, image in expected.images.items():
-        np.testing.assert_array_equal(got.images[name].values, image.values)
+        for stored, read in zip(_levels(got.images[name]), _levels(image), strict=True):
+            np.testing.assert_array_equal(stored, read)
+            assert stored.dtype == read.dtype
+        assert get_transformation(got.images[name], get_all=True) == get_transformation(image, get_all=True)
     pd.testing.assert_frame_equal(
         pd.DataFrame(got.shapes["plain_cells"]), pd.DataFrame(expected.shapes["plain_cells"]), check_names=False
     )
@@ -125,7 +134,7 @@ def test_a_conversion_that_fails_leaves_what_was_there_and_nothing_else(path: Pa
 
 
 @pytest.mark.parametrize("name", ["out.zarr", "out.h5ad"])
-def test_a_write_that_fails_midway_leaves_nothing(
+def test_a_write_that_fails_midway_leaves_nothing_under_the_name(
     path: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(self: Any, partial: Any, **options: Any) -> None:
@@ -141,7 +150,10 @@ def test_a_write_that_fails_midway_leaves_nothing(
     monkeypatch.setattr(ad.AnnData, "write_h5ad", fail)
     with pytest.raises(OSError, match="No space"):
         convert(path, tmp_path / name)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["in"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [f".{name}.converting", "in"]
+    monkeypatch.undo()
+    convert(path, tmp_path / name)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["in", name]
 
 
 @pytest.mark.parametrize("name", ["out.h5", "out", "out.zarr.zip"])
@@ -161,8 +173,8 @@ def test_what_was_there_stays_when_the_new_cannot_take_its_place(
     def fail_once(self: Path, target: Path) -> Path:
         if target == out and not interrupted:
             interrupted.append(self)
-            kept = [entry for entry in tmp_path.iterdir() if entry.name != "in"]
-            assert len(kept) == 2, "until the new is in its place, both the old and the new are there"
+            kept = {entry.stem for entry in (tmp_path / f".{name}.converting").iterdir()}
+            assert {"output", "replaced"} <= kept, "until the new is in its place, both the old and the new are there"
             raise KeyboardInterrupt
         return rename(self, target)
 
@@ -170,7 +182,7 @@ def test_what_was_there_stays_when_the_new_cannot_take_its_place(
     with pytest.raises(KeyboardInterrupt):
         convert(path, out, cells=["Cell_2"], overwrite=True)
     assert interrupted
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["in", name]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [f".{name}.converting", "in", name]
     table = ad.read_h5ad(out) if name.endswith("h5ad") else sd.read_zarr(out)["table"]
     assert table.n_obs == 4
 

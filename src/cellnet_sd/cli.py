@@ -91,7 +91,7 @@ OPTIONS: Final[Mapping[str, Decorator]] = MappingProxyType(
         "backed": _flag("backed", "Go through expression in blocks instead of loading all of it.", default=False),
         "expression": _switch("expression", "Take expression along, or say what its values are.", *_KINDS),
         "captions": _flag("captions", "Take the captions along.", default=True),
-        "images": _repeated("images", Switch("wsi", "cell"), "Images to take along: all, none, or this one",
+        "images": _repeated("images", Switch("wsi", "tissue", "cell"), "Images to take along: all, none, or this one",
                             default=("true",), show_default=True),
         "patches": _repeated("patches", click.Choice(["cell", "tissue"]), "Patches to stack as images",
                              default=("cell",), show_default=True),

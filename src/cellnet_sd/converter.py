@@ -1,34 +1,57 @@
-"""The verb that converts: a Cell-NET file to SpatialData Zarr or to AnnData `.h5ad`."""
+"""The verb that converts: a Cell-NET file to SpatialData Zarr, or to AnnData as `.h5ad` or Zarr."""
 
 import inspect
-import shutil
-import uuid
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Final, Literal, get_args
 
+from cellnet_sd.conversion.matrix import StagedMatrix, rows_of_part
+from cellnet_sd.conversion.workspace import Job, Workspace, remove, workspace
+from cellnet_sd.elements import Pictures, StackPicture, plan_pictures
 from cellnet_sd.outputs import check_output
-from cellnet_sd.reader import read, read_anndata
+from cellnet_sd.reader import builder_of, read, read_anndata
+from cellnet_sd.table import TableBuilder
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+Kind = Literal["spatialdata", "anndata"]
+_ZARR, _H5AD = ".zarr", ".h5ad"
+_FORMAT: Final = 1
+"""Of what is staged and marked: a conversion goes on only from its own."""
+_MOST_ROWS: Final = 4096
 
-    from anndata import AnnData
-    from spatialdata import SpatialData
 
+def convert(
+    src: str | Path,
+    dst: str | Path,
+    *,
+    kind: Kind | None = None,
+    memory: int | str = "2GB",
+    overwrite: bool = False,
+    **options: Any,
+) -> Path:
+    """Convert a Cell-NET file of any size: to SpatialData Zarr, or to AnnData as `.h5ad` or Zarr.
 
-def convert(src: str | Path, dst: str | Path, *, overwrite: bool = False, **options: Any) -> Path:
-    """Convert a Cell-NET file: to SpatialData Zarr if `dst` ends in `.zarr`, to AnnData if it ends in `.h5ad`.
+    Expression and images are read in file order, part by part. What is finished is kept in `.{dst}.converting` beside
+    `dst`: a conversion that was interrupted, whenever and however, goes on from there when it is run again, and its
+    result is that of one that was not. `dst` appears only when it is complete.
 
     Parameters
     ----------
     src
         A Cell-NET HDF5 file.
     dst
-        What to write; it appears only when it is complete.
+        What to write; its ending, `.zarr` or `.h5ad`, says what.
+    kind
+        What a `.zarr` is to hold: `"spatialdata"`, everything, or `"anndata"`, the table alone, as an `.h5ad` does.
+    memory
+        About how much memory may hold expression and images on their way, in bytes or as `"500MB"`. The table's other
+        columns are in memory besides.
     overwrite
         Whether an existing `dst` is replaced.
     **options
-        Parameters of `read` (for `.h5ad`, of `read_anndata`).
+        Parameters of `read` (for the table alone, of `read_anndata`). Where patches disagree about the slide, stacks of
+        tissue patches are written in place of the rebuilt slide, with a warning.
 
     Returns
     -------
@@ -40,59 +63,187 @@ def convert(src: str | Path, dst: str | Path, *, overwrite: bool = False, **opti
         If there is no `src`, or no folder to write `dst` in.
     OutputExistsError
         If `dst` exists and `overwrite` is false.
+    ConversionError
+        If another process converts to `dst`, or the disk is full.
     ValueError
         If `dst` has another ending, or an option is no parameter of the reader.
     CellNetError
         As `read`.
     """
     dst = Path(dst).expanduser().absolute()
-    writers: dict[str, tuple[Callable[..., Any], Callable[[Any, Path], None]]] = {
-        ".zarr": (read, _write_zarr),
-        ".h5ad": (read_anndata, _write_h5ad),
-    }
-    if dst.suffix not in writers:
-        msg = f"{dst} ends neither in .zarr (SpatialData) nor in .h5ad (AnnData)."
-        raise ValueError(msg)
-    reader, write = writers[dst.suffix]
-    unknown = options.keys() - inspect.signature(reader).parameters.keys()
-    if unknown:
-        msg = f"{', '.join(sorted(unknown))}: no such parameter of {reader.__name__}, which reads for {dst.suffix}."
-        raise ValueError(msg)
+    kind = _kind_of(dst, kind)
+    asked = _asked(read if kind == "spatialdata" else read_anndata, src, options)
     check_output(dst, overwrite=overwrite)
-    partial = dst.with_name(f".{dst.stem}.{uuid.uuid4().hex[:8]}{dst.suffix}")
-    try:
-        write(reader(src, **options), partial)
+    builder, levels = builder_of({**asked, "backed": True})
+    with workspace(dst, _plan(builder, kind, memory, asked)) as space:
+        _Conversion(builder, levels, space, _bytes(memory)).run(kind)
         check_output(dst, overwrite=overwrite)
-        _replace(dst, partial)
-    finally:
-        _remove(partial)
+        space.finish()
     return dst
 
 
-def _write_zarr(sdata: "SpatialData", partial: Path) -> None:
-    sdata.write(partial)
+def _kind_of(dst: Path, kind: Kind | None) -> Kind:
+    if dst.suffix not in (_ZARR, _H5AD):
+        msg = f"{dst} ends neither in .zarr (SpatialData, or AnnData with kind='anndata') nor in .h5ad (AnnData)."
+        raise ValueError(msg)
+    if kind is not None and kind not in get_args(Kind):
+        msg = f"kind={kind!r} is not one of {', '.join(map(repr, get_args(Kind)))}."
+        raise ValueError(msg)
+    if dst.suffix == _H5AD and kind == "spatialdata":
+        msg = f"{dst}: an .h5ad holds a table alone. Pass kind='anndata', or convert to .zarr."
+        raise ValueError(msg)
+    return kind or ("spatialdata" if dst.suffix == _ZARR else "anndata")
 
 
-def _write_h5ad(adata: "AnnData", partial: Path) -> None:
-    adata.write_h5ad(partial, compression="gzip")
+def _asked(reader: Callable[..., Any], src: str | Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all parameters of a reader, as given or by default."""
+    known = inspect.signature(reader).parameters
+    if unknown := options.keys() - known.keys():
+        msg = f"{', '.join(sorted(unknown))}: no such parameter of {reader.__name__}, by which cells are read."
+        raise ValueError(msg)
+    return {name: options.get(name, parameter.default) for name, parameter in known.items()} | {"path": src}
 
 
-def _replace(dst: Path, partial: Path) -> None:
-    """Put `partial` in the place of `dst`, which is deleted only then: a killed process leaves both on disk."""
-    old = partial.with_name(f"{partial.stem}.old{partial.suffix}")
-    try:
-        if dst.exists():
-            dst.rename(old)
-        partial.rename(dst)
-    except BaseException:
-        if old.exists() and not dst.exists():
-            old.rename(dst)
-        raise
-    _remove(old)
+def _bytes(memory: int | str) -> int:
+    from dask.utils import parse_bytes
+
+    size = int(parse_bytes(memory))
+    if size <= 0:
+        msg = f"memory={memory!r} is not a positive amount, such as '2GB'."
+        raise ValueError(msg)
+    return size
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def _plan(builder: TableBuilder, kind: Kind, memory: int | str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all that the output, and what is staged for it, depends on."""
+    from importlib.metadata import version
+
+    source = builder.source
+    options = {name: repr(value) for name, value in asked.items() if name not in ("path", "index", "n_threads")}
+    identity = [str(source.path), source.identity.size, source.identity.mtime_ns, source.identity.digest]
+    return {
+        "format": _FORMAT,
+        "version": version("cellnet-sd"),
+        "source": identity,
+        "kind": kind,
+        "memory": _bytes(memory),
+        "options": options,
+    }
+
+
+class _Conversion:
+    """One conversion, step by step; each is skipped where an earlier run has finished it."""
+
+    def __init__(self, builder: TableBuilder, levels: tuple[str, ...], space: Workspace, memory: int) -> None:
+        self.builder, self.levels, self.space, self.memory = builder, levels, space, memory
+        self.adata = builder.build()
+        self.n_threads = builder.source.access.n_threads
+
+    def run(self, kind: Kind) -> None:
+        if kind == "spatialdata":
+            self._spatialdata()
+        elif self.space.target.suffix == _ZARR:
+            self.builder.notes.speak(stacklevel=5)
+            self._anndata_zarr()
+        else:
+            self.builder.notes.speak(stacklevel=5)
+            self._h5ad()
+
+    # --- the table ---------------------------------------------------------------------------------------------------
+
+    def _staged(self) -> StagedMatrix | None:
+        """Return the matrix, all its parts staged; `None` where none is asked for."""
+        if self.adata.X is None:
+            return None
+        budget = self.memory // (2 * self.n_threads)
+        part_rows = rows_of_part(self.builder.index.findings.nnz_per_cell, budget, _MOST_ROWS)
+        staged = StagedMatrix(self.space, self.builder.source, self.builder.rows, self.builder.columns, part_rows)
+        self.space.run(staged.jobs(), "Reading expression", self.n_threads)
+        return staged
+
+    def _pack(self, folder: Path) -> None:
+        """Pack the matrix into the Zarr group that is its place."""
+        from cellnet_sd.conversion.tables import X, ZarrMatrix
+
+        if (staged := self._staged()) is not None:
+            jobs = ZarrMatrix(folder / X).jobs(staged, self.space)
+            self.space.run(jobs, "Packing expression", self.n_threads)
+
+    def _once(self, name: str, make: Callable[[], None]) -> None:
+        """Make the output without its bulk, from nothing, unless an earlier run has."""
+
+        def run() -> None:
+            remove(self.space.output)
+            make()
+
+        self.space.run([Job(name, run)], "Writing the table", 1)
+
+    def _anndata_zarr(self) -> None:
+        from cellnet_sd.conversion.tables import without_values
+
+        self._once("table", lambda: without_values(self.adata).write_zarr(self.space.output))
+        self._pack(self.space.output)
+        _consolidate(self.space.output)
+
+    def _h5ad(self) -> None:
+        from cellnet_sd.conversion.tables import pack_hdf5, without_values
+
+        staged = self._staged()
+
+        def write() -> None:
+            without_values(self.adata).write_h5ad(self.space.output, compression="gzip")
+            if staged is not None:
+                pack_hdf5(self.space.output, staged)
+
+        self._once("table", write)
+
+    # --- SpatialData -------------------------------------------------------------------------------------------------
+
+    def _spatialdata(self) -> None:
+        from cellnet_sd.conversion.store import outputs_of, write_without_bulk
+        from cellnet_sd.keys import TABLE
+
+        pictures = self._pictures()
+        self.builder.notes.speak(stacklevel=5)
+        self._once("table", lambda: write_without_bulk(self.builder, self.adata, pictures, self.space.output))
+        self._pack(self.space.output / "tables" / TABLE)
+        slides, stacks = outputs_of(self.space.output, pictures)
+        making = [Job(f"{each.name}-made", each.make) for each in slides]
+        making += [Job(f"{each.name}-made", each.make) for each in stacks]
+        self.space.run(making, "Making arrays", 1)
+        self.space.run([job for stack in stacks for job in stack.jobs()], "Writing patches", self.n_threads)
+        self.space.run([job for slide in slides for job in slide.jobs()], "Rebuilding slides", self.n_threads)
+        for slide in slides:
+            for jobs in slide.coarser():
+                self.space.run(jobs, "Halving slides", self.n_threads)
+        _consolidate(self.space.output)
+
+    def _pictures(self) -> Pictures:
+        """Plan the pictures; where patches disagree about a slide, they are stacked in its place."""
+        builder = self.builder
+        planned = plan_pictures(
+            builder.source, self.adata, levels=self.levels, patches=builder.switches.patches, notes=builder.notes
+        )
+        odd = [each for each in planned.mosaics if not planned.agreements[each.slide.name].is_good]
+        for each in odd:
+            planned.mosaics.remove(each)
+            stack = self._stack_of(each.slide.name)
+            if stack.name not in {known.name for known in planned.stacks}:
+                planned.stacks.append(stack)
+            builder.notes.warn_of(f"slide {each.slide.name}: its tissue patches are written as a stack, not as a slide")
+        return planned
+
+    def _stack_of(self, slide: str) -> StackPicture:
+        builder = self.builder
+        adata = self.adata[self.adata.obs["slide"] == slide]
+        stacks = plan_pictures(builder.source, adata, levels=("cell",), patches=("tissue",), notes=builder.notes).stacks
+        return replace(stacks[0], slide=slide)
+
+
+def _consolidate(store: Path) -> None:
+    """Gather the metadata of a store in one place, of the arrays that were made anew too."""
+    import zarr
+
+    with warnings.catch_warnings():  # Parquet files are no part of Zarr: SpatialData silences it for the same reason
+        warnings.filterwarnings("ignore", category=zarr.errors.ZarrUserWarning)
+        zarr.consolidate_metadata(zarr.storage.LocalStore(store))

@@ -1,16 +1,19 @@
 """The SpatialData elements beside the table: circles, WSI images and patch stacks, each in its coordinate system."""
 
+import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cellnet_sd import keys
+from cellnet_sd import keys, placement
 from cellnet_sd.cellindex import Rows
 from cellnet_sd.components import images
+from cellnet_sd.errors import MalformedCellError
 from cellnet_sd.findings import SlideFinding
 from cellnet_sd.layout import CELL_DIAMETER, PATCHES, Component
 from cellnet_sd.notes import Notes
@@ -18,8 +21,10 @@ from cellnet_sd.sources.base import Source
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from dask.array import Array
     from geopandas import GeoDataFrame
     from spatialdata import SpatialData
+    from xarray import DataArray, DataTree
 
 
 def spatial_data(
@@ -34,55 +39,168 @@ def spatial_data(
     adata
         The table, as `TableBuilder` makes it.
     levels
-        Which images become elements: `"wsi"`, `"cell"` (the patch stacks).
+        Which images become elements: `"wsi"`, `"tissue"` (the slide, rebuilt), `"cell"` (the patch stacks).
     patches
         Which patches are stacked: `"cell"`, `"tissue"`.
     notes
         Where cells without a circle are counted.
     """
-    from spatialdata import SpatialData
+    pictures = plan_pictures(source, adata, levels=levels, patches=patches, notes=notes)
+    elements: dict[str, Any] = {each.name: each.element(images.mosaic_array(each.mosaic)) for each in pictures.mosaics}
+    elements |= {each.name: each.element(images.stack_image(each.stack)) for each in pictures.stacks}
+    return with_elements(source, adata, pictures, elements, notes)
 
-    shapes, pictures = {}, {}
+
+@dataclass(frozen=True)
+class SlidePicture:
+    """A rebuilt slide: the name of its element, what it is made from, and its slide."""
+
+    name: str
+    mosaic: images.Mosaic
+    slide: SlideFinding
+
+    def element(self, array: "Array") -> "DataTree":
+        """Return the element with these pixels."""
+        scale = placement.patch_scale(self.mosaic.frame.width, self.slide.mpp)
+        place = images.TissuePlace(self.mosaic.corner, scale, self.mosaic.halvings)
+        return images.tissue_element(array, place, slide=self.slide.name, mpp=self.slide.mpp)
+
+
+@dataclass(frozen=True)
+class StackPicture:
+    """A stack of patches: the name of its element, the patches, and the slide of their cells."""
+
+    name: str
+    stack: images.PatchStack
+    slide: str
+
+    def element(self, array: "Array") -> "DataArray":
+        """Return the element with these pixels."""
+        return images.patch_stack_element(array, slide=self.slide)
+
+
+@dataclass
+class Pictures:
+    """The images of a table's slides, planned; WSI images are elements already, and lazy."""
+
+    wsi: "dict[str, DataArray]" = field(default_factory=dict)
+    mosaics: list[SlidePicture] = field(default_factory=list)
+    stacks: list[StackPicture] = field(default_factory=list)
+    agreements: dict[str, images.Agreement] = field(default_factory=dict)
+    """How far the rebuilt slides agree with patches they are not made from, by slide."""
+
+
+def plan_pictures(
+    source: Source, adata: "AnnData", *, levels: Sequence[str], patches: Sequence[str], notes: Notes
+) -> Pictures:
+    """Return which images the slides of a table have; see `spatial_data`."""
+    found = Pictures()
     rows = adata.obs[keys.SOURCE_ROW].to_numpy()
-    rows_of_slide = adata.obs.groupby(keys.SLIDE, observed=True).indices
-    for slide in source.index.findings.slides:
-        if (here := rows_of_slide.get(slide.name)) is None:
-            continue
-        circles = slide_circles(adata[here], slide, notes)
-        if circles is not None:
-            shapes[keys.region(slide.name)] = circles
+    for slide, here in _cells_of_slides(source, adata):
         if "wsi" in levels and slide.wsi_row is not None and slide.wsi_frame is not None:
             image = images.whole_image(source, Component.WSI_PATCH, slide.wsi_row, slide.wsi_frame)
-            pictures[keys.wsi_image(slide.name)] = images.wsi_element(
+            found.wsi[keys.wsi_image(slide.name)] = images.wsi_element(
                 image, scale=slide.wsi_scale, slide=slide.name, mpp=slide.mpp
             )
+        if "tissue" in levels and (mosaic := slide_mosaic(source, slide, rows[here], notes)) is not None:
+            found.mosaics.append(SlidePicture(keys.tissue_image(slide.name), mosaic, slide))
+            found.agreements[slide.name] = _compared(mosaic, slide, notes)
         if "cell" in levels:
-            pictures |= _stacks(source, adata, rows, here, slide.name, patches)
-    table = _annotating(adata)
+            found.stacks += _stacks(source, adata, rows, here, slide.name, patches)
+    return found
+
+
+def with_elements(
+    source: Source, adata: "AnnData", pictures: Pictures, elements: Mapping[str, Any], notes: Notes
+) -> "SpatialData":
+    """Return a table with its planned pictures, their `elements` among them, and the circles of its cells."""
+    from spatialdata import SpatialData
+
+    shapes = {
+        keys.region(slide.name): circles
+        for slide, here in _cells_of_slides(source, adata)
+        if (circles := slide_circles(adata[here], slide, notes)) is not None
+    }
+    about = dict(adata.uns[keys.PROVENANCE])
+    about[keys.TISSUE_AGREEMENT] = json.dumps({name: asdict(found) for name, found in pictures.agreements.items()})
     with _quiet_about_regions():
         return SpatialData(
-            images=pictures,
+            images={**pictures.wsi, **elements},
             shapes=shapes,
-            tables={keys.TABLE: table},
-            attrs={keys.PROVENANCE: dict(adata.uns[keys.PROVENANCE])},
+            tables={keys.TABLE: _annotating(adata)},
+            attrs={keys.PROVENANCE: about},
         )
+
+
+def _cells_of_slides(source: Source, adata: "AnnData") -> Iterator[tuple[SlideFinding, NDArray[np.intp]]]:
+    """Yield each slide that cells of a table are of, with the positions of these."""
+    cells = adata.obs.groupby(keys.SLIDE, observed=True).indices
+    yield from ((slide, cells[slide.name]) for slide in source.index.findings.slides if slide.name in cells)
+
+
+def slide_mosaic(source: Source, slide: SlideFinding, rows: Rows, notes: Notes) -> images.Mosaic | None:
+    """Return how the slide of the cells at `rows` is rebuilt from their tissue patches; `None` if it cannot be.
+
+    Cells without a patch or a finite position take no part, nor do those whose patch is smaller than the others:
+    what of it was padded is not known before it is read.
+    """
+    findings = source.index.findings
+    frame, positions = findings.frames.get("tissue"), source.index.obsm.get(keys.SPATIAL)
+    if (error := findings.errors.get(Component.TISSUE_PATCH)) is not None:
+        notes.warn_of(f"slides are not rebuilt: {error}")
+        return None
+    rows = rows[source.index.has(Component.TISSUE_PATCH, rows)]
+    if frame is None or positions is None or not len(rows):
+        return None
+    damaged = [problem.row for problem in source.index.defects if problem.component == Component.TISSUE_PATCH]
+    placed = np.isfinite(positions[rows]).all(axis=1) & _is_whole(source, rows, frame) & ~np.isin(rows, damaged)
+    if not placed.all():
+        left_out = f"slide {slide.name}: {int((~placed).sum()):,} tissue patches take no part in it"
+        notes.warn_of(f"{left_out}: no finite position, or damaged, or smaller than the others")
+    rows = rows[placed]
+    if not len(rows):
+        return None
+    scale = placement.patch_scale(frame.width, slide.mpp)
+    return images.Mosaic.of(source, frame, rows, *placement.corners(positions[rows], frame.height, frame.width, scale))
+
+
+def _is_whole(source: Source, rows: Rows, frame: images.Frame) -> NDArray[np.bool_]:
+    """Return which patches are of the full size, as far as their stored form tells."""
+    if not frame.padded:
+        return np.ones(len(rows), bool)
+    column = source.index.forms[Component.TISSUE_PATCH]
+    size = (frame.height, frame.width)
+    whole = [form.shape is not None and size in (form.shape[:2], form.shape[1:]) for form in column.forms]
+    return np.array(whole, bool)[column.codes[rows]]
+
+
+def _compared(mosaic: images.Mosaic, slide: SlideFinding, notes: Notes) -> images.Agreement:
+    """Compare a slide with patches it is not made from, and note what was found."""
+    try:
+        found = mosaic.compare()
+    except MalformedCellError as error:
+        notes.warn_of(f"slide {slide.name} cannot be rebuilt in whole: {error}")
+        return images.Agreement()
+    words = f"slide {slide.name}, rebuilt from its tissue patches, {found.words}"
+    if found.is_good:
+        notes.take(words)
+    else:
+        notes.warn_of(f"{words}. Where exact pixels matter, take patches: cellnet_sd.patches(…, 'tissue')")
+    return found
 
 
 def _stacks(
     source: Source, adata: "AnnData", rows: Rows, here: NDArray[np.intp], slide: str, patches: Sequence[str]
-) -> dict[str, Any]:
+) -> Iterator[StackPicture]:
     names = {"cell": keys.cell_patches(slide), "tissue": keys.tissue_patches(slide)}
-    stacks = {}
     for level in patches:
         frame = source.index.findings.frames.get(level)
         with_patch = here[source.index.has(PATCHES[level], rows[here])]
         if frame is None or not len(with_patch):
             continue
         cells = adata.obs_names[with_patch].tolist()
-        stacks[names[level]] = images.patch_stack_element(
-            source, PATCHES[level], rows[with_patch], cells, frame, slide=slide
-        )
-    return stacks
+        stack = images.PatchStack(source, PATCHES[level], rows[with_patch], cells, frame)
+        yield StackPicture(names[level], stack, slide)
 
 
 def slide_circles(adata: "AnnData", slide: SlideFinding, notes: Notes) -> "GeoDataFrame | None":

@@ -40,6 +40,10 @@ class OutputExistsError(CellNetError):
     """The output exists and overwriting it was not asked for."""
 
 
+class ConversionError(CellNetError):
+    """A conversion cannot go on; what it has finished is kept."""
+
+
 class MissingDependencyError(CellNetError):
     """An optional package is needed to decode what is stored."""
 

@@ -46,6 +46,7 @@ CCC_PAIR_KEYS: Final = "ccc_pair_keys"
 # --- provenance ------------------------------------------------------------------------------------------------------
 
 PROVENANCE: Final = "cellnet_sd"
+TISSUE_AGREEMENT: Final = "tissue_agreement"
 
 
 def pair_connectivities(pair: str) -> str:
@@ -61,6 +62,11 @@ def region(slide: str) -> str:
 def wsi_image(slide: str) -> str:
     """Return the name of the image element with the downsampled whole-slide image."""
     return f"{slide}_wsi"
+
+
+def tissue_image(slide: str) -> str:
+    """Return the name of the image element with the slide, rebuilt from tissue patches."""
+    return f"{slide}_tissue"
 
 
 def cell_patches(slide: str) -> str:

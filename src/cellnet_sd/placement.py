@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 from cellnet_sd.layout import TISSUE_WINDOW_UM
 from cellnet_sd.registration import Registration, evenly, register_wsi
 
-__all__ = ["Registration", "WindowScale", "anchor_agrees", "neighbour_pairs", "register_wsi", "window_mpp"]
+__all__ = [
+    "Registration",
+    "WindowScale",
+    "anchor_agrees",
+    "corners",
+    "neighbour_pairs",
+    "patch_scale",
+    "register_wsi",
+    "window_mpp",
+]
 
 Floats = NDArray[np.float64]
 
@@ -41,6 +50,42 @@ def anchor_agrees(cell_patches: NDArray[Any], tissue_patches: NDArray[Any]) -> N
     top, left = height // 2 - h // 2, width // 2 - w // 2
     centre = tissue_patches[:, top : top + h, left : left + w]
     return np.asarray((cell_patches == centre).all(axis=(1, 2, 3)))
+
+
+def corners(positions: Floats, height: int, width: int, scale: float = 1.0) -> tuple[NDArray[np.int64], ...]:
+    """Return the pixels at the top left of patches, top and left, (n,) each.
+
+    Parameters
+    ----------
+    positions
+        Array (n, 2), x then y, in pixels of the slide; finite.
+    height, width
+        Of the patches, in pixels.
+    scale
+        Pixels of the slide per pixel of a patch. Where it is not 1, windows were resized: their corners are those on
+        the slide by `scale`, to the nearest pixel of a patch.
+    """
+    x, y = _pixel(positions).T
+    sides = (round(side * scale) for side in (height, width))
+    top, left = (at - side // 2 for at, side in zip((y, x), sides, strict=True))
+    if scale == 1:
+        return top, left
+    return np.rint(top / scale).astype(np.int64), np.rint(left / scale).astype(np.int64)
+
+
+def patch_scale(width: int, mpp: float | None) -> float:
+    """Return how many pixels of the slide a pixel of a tissue patch covers: 1 where its window was not resized.
+
+    Parameters
+    ----------
+    width
+        Of a patch, in pixels: 200 µm.
+    mpp
+        Micrometres per pixel of the slide; where unknown, windows are taken as they are.
+    """
+    if mpp is None or abs(TISSUE_WINDOW_UM / mpp - width) <= 1:
+        return 1.0
+    return TISSUE_WINDOW_UM / mpp / width
 
 
 # --- micrometres per pixel -------------------------------------------------------------------------------------------

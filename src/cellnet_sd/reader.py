@@ -1,8 +1,8 @@
 """The verbs that read: `read` and `read_anndata`. They choose rows, build the table, and add the elements."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cellnet_sd.components.ccc.layouts import CCCLayoutName
 from cellnet_sd.components.expression import ExpressionKind
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from spatialdata import SpatialData
 
-Images = bool | Sequence[Literal["wsi", "cell"]]
+Images = bool | Sequence[Literal["wsi", "tissue", "cell"]]
 Patches = Sequence[Literal["cell", "tissue"]]
-_LEVELS = ("wsi", "cell")
+_LEVELS = ("wsi", "tissue", "cell")
 _STACKED = ("cell", "tissue")
 
 
@@ -73,8 +73,8 @@ def read(
     captions
         Whether to read captions, into `obs["caption"]`.
     images
-        Which images become elements: `"wsi"`, the downsampled slide, and `"cell"`, the stacks of patches. All for
-        `True`, none for `False`.
+        Which images become elements: `"wsi"`, the downsampled slide; `"tissue"`, the slide rebuilt from its overlapping
+        tissue patches; and `"cell"`, the stacks of patches. All for `True`, none for `False`.
     patches
         Which patches are stacked: `"cell"`, `"tissue"`.
     ccc
@@ -107,9 +107,9 @@ def read(
         One table, `"table"`, over all slides: `X` CSR float32 (n_cells, n_genes); `obs` with the attributes, `slide`,
         `region`, `cell_id`, `source_file`, `source_row`, `cell_patch`; `obsm["spatial"]` and `obsm["spatial_tissue"]`,
         float64 (n_cells, 2) in pixels, x then y; `obsp["ccc_connectivities"]`, CSR, rows send. Per slide:
-        `shapes["{slide}_cells"]`, circles; `images["{slide}_wsi"]`; `images["{slide}_cell_patches"]`, Image3D
-        (c, z, y, x) with `obs["cell_patch"]` = z. Coordinate systems: `{slide}` in pixels, `{slide}_um` in µm where
-        known, `{slide}_patches` for the stacks.
+        `shapes["{slide}_cells"]`, circles; `images["{slide}_wsi"]`; `images["{slide}_tissue"]`, multiscale and lazy by
+        block; `images["{slide}_cell_patches"]`, Image3D (c, z, y, x) with `obs["cell_patch"]` = z.
+        Coordinate systems: `{slide}` in pixels, `{slide}_um` in µm where known, `{slide}_patches` for the stacks.
 
     Raises
     ------
@@ -124,24 +124,7 @@ def read(
     NotEnoughMemoryError
         If expression does not fit in memory.
     """
-    levels = _levels(images)
-    builder = _builder(
-        path,
-        Choices(
-            slide_key=slide_key,
-            cell_order=cell_order,
-            gene_list=absolute(gene_list),
-            expression=_kind(expression),
-            mpp=mpp,
-            wsi_scale=wsi_scale,
-            ccc_layout=ccc_layout,
-        ),
-        Switches(expression, captions, _stacked(patches, levels), _checked_ccc(ccc), backed, genes, on_error),
-        index=index,
-        engine=engine,
-        n_threads=n_threads,
-        selection=(where, cells, slides),
-    )
+    builder, levels = builder_of(locals())
     from cellnet_sd.elements import spatial_data
 
     adata = builder.build()
@@ -194,43 +177,40 @@ def read_anndata(
     FileNotFoundError, CellNetError
         As `read`.
     """
-    builder = _builder(
-        path,
-        Choices(
-            slide_key=slide_key,
-            cell_order=cell_order,
-            gene_list=absolute(gene_list),
-            expression=_kind(expression),
-            mpp=mpp,
-            ccc_layout=ccc_layout,
-        ),
-        Switches(expression, captions, ("cell",) if images else (), _checked_ccc(ccc), backed, genes, on_error),
-        index=index,
-        engine=engine,
-        n_threads=n_threads,
-        selection=(where, cells, slides),
-    )
+    builder, _ = builder_of(locals())
     adata = builder.build()
     builder.notes.speak()
     return adata
 
 
-def _builder(
-    path: str | Path,
-    choices: Choices,
-    switches: Switches,
-    *,
-    index: bool | None,
-    engine: Engine | None,
-    n_threads: int | None,
-    selection: tuple[str | None, Cells | None, Sequence[str] | None],
-) -> TableBuilder:
+def builder_of(asked: Mapping[str, Any]) -> tuple[TableBuilder, tuple[str, ...]]:
+    """Return what builds the table that is asked for, and which images become elements.
+
+    Parameters
+    ----------
+    asked
+        The parameters of `read`, or of `read_anndata`, by name, with `path`.
+    """
     import numpy as np
 
-    source = open_source(path, choices, index=index, engine=engine, n_threads=n_threads)
-    where, cells, slides = selection
-    rows = select_rows(source.index, where=where, cells=cells, slides=slides)
-    return TableBuilder(source, np.arange(len(source.index)) if rows is None else rows, switches)
+    levels = _levels(asked["images"])
+    patches = _stacked(asked.get("patches", ("cell",)), levels)
+    expression, ccc = asked["expression"], _checked_ccc(asked["ccc"])
+    switches = Switches(expression, asked["captions"], patches, ccc, asked["backed"], asked["genes"], asked["on_error"])
+    choices = Choices(
+        slide_key=asked["slide_key"],
+        cell_order=asked["cell_order"],
+        gene_list=absolute(asked["gene_list"]),
+        expression=_kind(expression),
+        mpp=asked["mpp"],
+        wsi_scale=asked.get("wsi_scale"),
+        ccc_layout=asked["ccc_layout"],
+    )
+    how = {name: asked[name] for name in ("index", "engine", "n_threads")}
+    source = open_source(asked["path"], choices, **how)
+    chosen = {name: asked[name] for name in ("where", "cells", "slides")}
+    rows = select_rows(source.index, **chosen)
+    return TableBuilder(source, np.arange(len(source.index)) if rows is None else rows, switches), levels
 
 
 def _kind(expression: bool | ExpressionKind) -> ExpressionKind | None:  # noqa: FBT001

@@ -1,17 +1,33 @@
 """Cell, tissue and WSI patches: every stored spelling to arrays, lazily, and back."""
 
 from cellnet_sd.components.images.decode import Frame, decode, detect_frame, encode, misfits
-from cellnet_sd.components.images.lazy import patch_array, patch_stack_element, stack_image, whole_image, wsi_element
+from cellnet_sd.components.images.lazy import (
+    PatchStack,
+    TissuePlace,
+    patch_array,
+    patch_stack_element,
+    stack_image,
+    tissue_element,
+    whole_image,
+    wsi_element,
+)
+from cellnet_sd.components.images.mosaic import Agreement, Mosaic, mosaic_array
 
 __all__ = [
+    "Agreement",
     "Frame",
+    "Mosaic",
+    "PatchStack",
+    "TissuePlace",
     "decode",
     "detect_frame",
     "encode",
     "misfits",
+    "mosaic_array",
     "patch_array",
     "patch_stack_element",
     "stack_image",
+    "tissue_element",
     "whole_image",
     "wsi_element",
 ]

@@ -5,8 +5,8 @@ Everything here holds a `Fetches`, which pickles as a path, and row numbers; not
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from cellnet_sd.sources.base import Fetches
 
 if TYPE_CHECKING:
     from dask.array import Array
-    from xarray import DataArray
+    from xarray import DataArray, DataTree
 
 Rows = NDArray[np.int64]
 
@@ -34,7 +34,7 @@ _CHANNEL_NAMES: Final = {1: ("grey",), 3: ("r", "g", "b"), 4: ("r", "g", "b", "a
 
 
 @dataclass(frozen=True, slots=True)
-class _Stack:
+class PatchStack:
     """The patches of some rows of a source, in that order; nothing is read until `load`."""
 
     source: Fetches
@@ -72,6 +72,10 @@ class _Stack:
             msg = f"{self.source.path.name}: {absent:,} cells have no {self.component}; theirs are white."
             warnings.warn(msg, CellNetWarning, stacklevel=4)
 
+    def part(self, at: slice) -> "PatchStack":
+        """Return the patches of some of the rows."""
+        return replace(self, rows=self.rows[at], names=self.names[at])
+
     def czyx(self) -> NDArray[Any]:
         """Return all patches as (c, z, y, x)."""
         patches = self.load(np.arange(len(self.rows)))
@@ -94,7 +98,7 @@ class _PatchBackend(BackendArray):  # type: ignore[misc]  # xarray is untyped fo
 
     __slots__ = ("dtype", "shape", "stack")
 
-    def __init__(self, stack: _Stack) -> None:
+    def __init__(self, stack: PatchStack) -> None:
         self.stack = stack
         self.shape = (len(stack.rows), *stack.frame.shape)
         self.dtype = np.dtype(stack.frame.dtype)
@@ -142,7 +146,7 @@ def patch_array(source: Fetches, component: Component, rows: Rows, names: Sequen
     """
     from xarray import DataArray, Variable
 
-    stack = _Stack(source, component, np.asarray(rows, dtype=np.int64), names, frame)
+    stack = PatchStack(source, component, np.asarray(rows, dtype=np.int64), names, frame)
     lazy = indexing.LazilyIndexedArray(_PatchBackend(stack))
     coords = {"cell": np.asarray(names, dtype=object), "c": list(_CHANNEL_NAMES[frame.channels])}
     return DataArray(Variable(("cell", "y", "x", "c"), lazy), coords=coords, name=component.rpartition("/")[2])
@@ -151,56 +155,45 @@ def patch_array(source: Fetches, component: Component, rows: Rows, names: Sequen
 # --- image elements --------------------------------------------------------------------------------------------------
 
 
-def stack_image(source: Fetches, component: Component, rows: Rows, names: Sequence[str], frame: Frame) -> "Array":
-    """Return the patches of some cells as a dask array (c, z, y, x), one z per cell, 64 cells per chunk.
+def stack_image(stack: PatchStack) -> "Array":
+    """Return patches as a dask array (c, z, y, x), one z per cell, 64 cells per chunk.
 
     Each task carries the source and its own 64 rows. Cells without a patch are white, with a warning: leave their
-    rows out. Parameters are those of `patch_array`.
+    rows out.
     """
     from dask.array import Array
     from dask.base import tokenize
 
-    rows = np.asarray(rows, dtype=np.int64)
-    name = f"{component.rpartition('/')[2]}-{tokenize(source, str(component), rows, frame)}"
-    parts = [slice(start, start + STACK_CHUNK) for start in range(0, len(rows), STACK_CHUNK)]
-    stacks = (_Stack(source, component, rows[part], names[part], frame) for part in parts)
-    tasks = {(name, 0, i, 0, 0): (stack.czyx,) for i, stack in enumerate(stacks)}
-    depths = tuple(len(rows[part]) for part in parts)
-    chunks = ((frame.channels,), depths, (frame.height,), (frame.width,))
+    frame, n = stack.frame, len(stack.rows)
+    name = f"{stack.component.rpartition('/')[2]}-{tokenize(stack.source, str(stack.component), stack.rows, frame)}"
+    parts = [stack.part(slice(start, start + STACK_CHUNK)) for start in range(0, n, STACK_CHUNK)]
+    tasks = {(name, 0, i, 0, 0): (part.czyx,) for i, part in enumerate(parts)}
+    chunks = ((frame.channels,), tuple(len(part.rows) for part in parts), (frame.height,), (frame.width,))
     return Array(tasks, name, chunks, dtype=frame.dtype)
 
 
-def patch_stack_element(
-    source: Fetches, component: Component, rows: Rows, names: Sequence[str], frame: Frame, *, slide: str
-) -> "DataArray":
-    """Return the patches of the cells of one slide as a SpatialData Image3D element (c, z, y, x).
+def patch_stack_element(array: "Array", *, slide: str) -> "DataArray":
+    """Return patches of the cells of one slide as a SpatialData Image3D element (c, z, y, x).
 
     It lies in a coordinate system of its own, `{slide}_patches`: in the slide's, box queries would crop every patch.
 
     Parameters
     ----------
-    source, component, rows, names, frame
-        As in `patch_array`; `rows` must not be empty.
+    array
+        The patches, as `stack_image` gives them.
     slide
         Name of the slide.
-
-    Raises
-    ------
-    ValueError
-        Without rows: SpatialData has no empty images.
     """
     from spatialdata.models import Image3DModel
     from spatialdata.transformations import Identity
 
-    if not len(rows):
-        msg = f"No cell of slide {slide!r} has a {component}: leave the element out."
-        raise ValueError(msg)
+    channels, _, height, width = array.shape
     return Image3DModel.parse(
-        stack_image(source, component, rows, names, frame),
+        array,
         dims=("c", "z", "y", "x"),
-        c_coords=list(_CHANNEL_NAMES[frame.channels]),
+        c_coords=list(_CHANNEL_NAMES[channels]),
         transformations={str(keys.patch_system(slide)): Identity()},
-        chunks=(frame.channels, STACK_CHUNK, frame.height, frame.width),
+        chunks=(channels, STACK_CHUNK, height, width),
     )
 
 
@@ -210,7 +203,7 @@ def whole_image(source: Fetches, component: Component, row: int, frame: Frame) -
     from dask.base import tokenize
 
     name = f"{component.rpartition('/')[2]}-{tokenize(source, str(component), row, frame)}"
-    stack = _Stack(source, component, np.array([row]), [f"row {row}"], frame)
+    stack = PatchStack(source, component, np.array([row]), [f"row {row}"], frame)
     return Array({(name, 0, 0, 0): (stack.single,)}, name, tuple((n,) for n in frame.shape), dtype=frame.dtype)
 
 
@@ -241,6 +234,57 @@ def wsi_element(array: "NDArray[Any] | Array", *, scale: float | None, slide: st
         transformations=_wsi_transformations(scale, str(slide), mpp),
         chunks=(channels, _WSI_CHUNK, _WSI_CHUNK),
     )
+
+
+class TissuePlace(NamedTuple):
+    """How a rebuilt slide lies on its slide: where its corner is (y, x, in its own pixels), and its pixels' size."""
+
+    corner: tuple[int, int]
+    scale: float
+    """Pixels of the slide per pixel of a patch."""
+    halvings: int
+    """Coarser levels."""
+
+
+def tissue_element(array: "Array", place: TissuePlace, *, slide: str, mpp: float | None) -> "DataTree":
+    """Return a rebuilt slide as a multiscale SpatialData Image2D element (c, y, x), in its place on the slide.
+
+    Every level is lazy. Looking at a coarse one makes the slide: the overview is the WSI image.
+
+    Parameters
+    ----------
+    array
+        The slide, as `mosaic_array` gives it.
+    place
+        How it lies on the slide.
+    slide
+        Name of the slide and of its coordinate system in pixels.
+    mpp
+        Micrometres per pixel of the slide. Where known, the image lies in `{slide}_um` too.
+    """
+    from spatialdata.models import Image2DModel
+
+    return Image2DModel.parse(
+        array,
+        dims=("c", "y", "x"),
+        c_coords=list(_CHANNEL_NAMES[array.shape[0]]),
+        transformations=_tissue_transformations(place, str(slide), mpp),
+        scale_factors=[2] * place.halvings,
+        chunks=array.chunksize,
+    )
+
+
+def _tissue_transformations(place: TissuePlace, slide: str, mpp: float | None) -> dict[str, Any]:
+    from spatialdata.transformations import Scale, Sequence, Translation
+
+    scale = place.scale
+    found = {slide: scale} if mpp is None else {slide: scale, keys.micrometre_system(slide): scale * mpp}
+    axes = ("c", "y", "x")
+    moved = Translation([0.0, *map(float, place.corner)], axes=axes)
+    return {
+        str(system): moved if factor == 1 else Sequence([moved, Scale([1.0, factor, factor], axes=axes)])
+        for system, factor in found.items()
+    }
 
 
 def _wsi_transformations(scale: float | None, slide: str, mpp: float | None) -> dict[str, Any]:

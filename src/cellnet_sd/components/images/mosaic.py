@@ -1,0 +1,243 @@
+"""The slide, rebuilt from the tissue patches that were cut from it.
+
+Each patch is a window of 200 µm around a cell, so in dense tissue every pixel is stored about 400 times. The slide is
+laid out in blocks; a block is made, when it is looked at, from a thin cover of the windows over it (`cover`), and only
+those are read. Blocks are chosen for alone, so that any of them can be made without the others.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellnet_sd.components.images.cover import Windows, choose_cover
+from cellnet_sd.components.images.decode import Frame, read
+from cellnet_sd.layout import Component
+from cellnet_sd.problems import Problems
+from cellnet_sd.settings import settings
+from cellnet_sd.sources.base import Source
+
+if TYPE_CHECKING:
+    from dask.array import Array
+
+Ints = NDArray[np.int64]
+_BLOCK: Final = 1024
+_MULTIPLE: Final = 64
+"""Sides of blocks are multiples of this, so that the coarser levels of a pyramid are made block by block too."""
+_SCREEN: Final = 2048
+"""Pixels of the longer side of the coarsest level of a slide."""
+_BLOCKS_COMPARED: Final = 2
+_PATCHES_COMPARED: Final = 8
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far patches that a slide was not made from agree with it.
+
+    Parameters
+    ----------
+    patches, pixels
+        How many were compared.
+    differing
+        How many of the pixels differ in any channel.
+    largest
+        The largest difference of a value.
+    """
+
+    patches: int = 0
+    pixels: int = 0
+    differing: int = 0
+    largest: float = 0.0
+
+    @property
+    def is_good(self) -> bool:
+        """Whether nothing speaks against the slide."""
+        return self.differing == 0
+
+    @property
+    def words(self) -> str:
+        """The finding, to follow "the slide rebuilt from tissue patches"."""
+        if not self.patches:
+            return "shows every patch: none is left to compare it with"
+        sample = f"{self.patches:,} patches that it was not made from ({self.pixels:,} pixels)"
+        if self.is_good:
+            return f"agrees pixel for pixel with {sample}"
+        share = self.differing / self.pixels
+        return f"differs from {sample} in {share:.2%} of the pixels, by up to {self.largest:g}"
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    """Where the tissue patches of one slide lie, and how to make any block of it.
+
+    Parameters
+    ----------
+    source, frame
+        Where the patches come from, and what they have in common.
+    rows
+        Rows of the cells, int64.
+    windows
+        What each shows, in pixels of a patch, counted from the corner of the mosaic.
+    corner
+        Where that corner is, in pixels of a patch, y then x.
+    """
+
+    source: Source
+    frame: Frame
+    rows: Ints
+    windows: Windows
+    corner: tuple[int, int]
+
+    @classmethod
+    def of(cls, source: Source, frame: Frame, rows: Ints, top: Ints, left: Ints) -> Self:
+        """Return the mosaic of the cells at `rows`, whose patches have their top left pixels at `top` and `left`."""
+        corner = int(top.min()), int(left.min())
+        windows = Windows(top - corner[0], left - corner[1], frame.height, frame.width)
+        return cls(source, frame, rows, windows, corner)
+
+    @cached_property
+    def halvings(self) -> int:
+        """How many times it is halved until a screen shows it whole: the coarser levels of its pyramid."""
+        return max(0, int(np.ceil(np.log2(max(self._shown) / _SCREEN))))
+
+    @cached_property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels, with a margin that lets every level be exactly half of the one before."""
+        step = 2**self.halvings
+        height, width = self._shown
+        return -(-height // step) * step, -(-width // step) * step
+
+    @cached_property
+    def _shown(self) -> tuple[int, int]:
+        windows = self.windows
+        return int(windows.top.max()) + windows.height, int(windows.left.max()) + windows.width
+
+    @property
+    def side(self) -> int:
+        """Side of a block: no window reaches into more than four."""
+        least = max(_BLOCK, 2 * max(self.windows.height, self.windows.width))
+        return -(-least // _MULTIPLE) * _MULTIPLE
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Number of blocks, down and across."""
+        return -(-self.shape[0] // self.side), -(-self.shape[1] // self.side)
+
+    @cached_property
+    def _by_block(self) -> tuple[NDArray[np.intp], Ints]:
+        """Which windows reach into each block, block after block, and where the ones of each begin."""
+        windows, across = self.windows, self.grid[1]
+        rows = windows.top // self.side, (windows.top + windows.height - 1) // self.side
+        columns = windows.left // self.side, (windows.left + windows.width - 1) // self.side
+        corners = np.stack([row * across + column for row in rows for column in columns])
+        corners[2:][:, rows[0] == rows[1]] = -1
+        corners[1::2][:, columns[0] == columns[1]] = -1
+        corner, at = np.nonzero(corners >= 0)
+        block = corners[corner, at]
+        order = np.lexsort((at, block))
+        return at[order], np.searchsorted(block[order], np.arange(self.grid[0] * across + 1))
+
+    def extent(self, block: int) -> tuple[int, int, int, int]:
+        """Return top, left, height and width of a block."""
+        row, column = divmod(block, self.grid[1])
+        top, left = row * self.side, column * self.side
+        return top, left, min(self.side, self.shape[0] - top), min(self.side, self.shape[1] - left)
+
+    def over(self, block: int) -> NDArray[np.intp]:
+        """Return which windows reach into a block."""
+        at, starts = self._by_block
+        return at[starts[block] : starts[block + 1]]
+
+    def cover(self, block: int) -> NDArray[np.intp]:
+        """Return which windows a block is made from."""
+        top, left, height, width = self.extent(block)
+        over = self.over(block)
+        return over[choose_cover(self.windows.take(over).moved(-top, -left), (height, width))]
+
+    def make(self, block: int) -> NDArray[Any]:
+        """Return a block, (c, y, x); white where no window is.
+
+        Raises
+        ------
+        MalformedCellError
+            If a patch cannot be read.
+        """
+        top, left, height, width = self.extent(block)
+        out = np.full((height, width, self.frame.channels), self.frame.white, self.frame.dtype)
+        for at, patch in self._patches(self.cover(block)):
+            rows, columns, seen = self._overlap(at, (top, left, height, width))
+            out[rows, columns] = patch[seen]
+        return np.ascontiguousarray(np.moveaxis(out, -1, 0))
+
+    def _patches(self, at: NDArray[np.intp]) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Yield the patches of windows, in an order that reads the file forward, a batch in memory at a time."""
+        at = np.sort(at)
+        size = max(1, settings.batch_bytes // self.frame.nbytes)
+        names, advice = self.source.index.names, "Leave the cell out with where= or cells=."
+        problems = Problems(self.source.path.name, lambda row: str(names.iloc[row]), advice=advice)
+        for start in range(0, len(at), size):
+            batch = at[start : start + size]
+            patches, present = read(self.source, self.rows[batch], self.frame, Component.TISSUE_PATCH, problems)
+            yield from zip(batch[present].tolist(), patches[present], strict=True)
+
+    def _overlap(self, at: int, extent: tuple[int, int, int, int]) -> tuple[slice, slice, tuple[slice, slice]]:
+        """Return the rows and columns of an area that a window shows, and the part of the window that shows them."""
+        top, left, height, width = extent
+        down, right = int(self.windows.top[at]) - top, int(self.windows.left[at]) - left
+        rows = slice(max(0, down), min(height, down + self.windows.height))
+        columns = slice(max(0, right), min(width, right + self.windows.width))
+        seen = slice(rows.start - down, rows.stop - down), slice(columns.start - right, columns.stop - right)
+        return rows, columns, seen
+
+    # --- agreement ---------------------------------------------------------------------------------------------------
+
+    def compare(self) -> Agreement:
+        """Compare a sample of blocks with patches over them that they are not made from."""
+        counts = np.diff(self._by_block[1])
+        fullest = np.argsort(-counts, kind="stable")[:_BLOCKS_COMPARED]
+        found = [self._compare(block) for block in fullest.tolist()]
+        return Agreement(
+            sum(each.patches for each in found),
+            sum(each.pixels for each in found),
+            sum(each.differing for each in found),
+            max(each.largest for each in found),
+        )
+
+    def _compare(self, block: int) -> Agreement:
+        unused = np.setdiff1d(self.over(block), self.cover(block))
+        sample = unused[np.unique(np.linspace(0, len(unused) - 1, min(_PATCHES_COMPARED, len(unused))).astype(int))]
+        if not len(sample):
+            return Agreement()
+        made = np.moveaxis(self.make(block), 0, -1)
+        pixels = differing = 0
+        largest = 0.0
+        for at, patch in self._patches(sample):
+            rows, columns, seen = self._overlap(at, self.extent(block))
+            difference = np.abs(made[rows, columns].astype(np.float64) - patch[seen])
+            pixels += difference.shape[0] * difference.shape[1]
+            differing += int(difference.any(axis=2).sum())
+            largest = max(largest, float(difference.max(initial=0)))
+        return Agreement(len(sample), pixels, differing, largest)
+
+
+def mosaic_array(mosaic: Mosaic) -> "Array":
+    """Return a mosaic as a dask array (c, y, x), a block per chunk, each made when it is computed."""
+    from dask.array import Array
+    from dask.base import tokenize
+
+    token = tokenize(mosaic.source, mosaic.frame, mosaic.rows, mosaic.windows.top, mosaic.windows.left)
+    name, plan = f"tissue-{token}", f"tissue-plan-{token}"
+    down, across = mosaic.grid
+    tasks: dict[Any, Any] = {
+        (name, 0, row, column): (_made, plan, row * across + column) for row in range(down) for column in range(across)
+    }
+    extents = [[mosaic.extent(row * across)[2] for row in range(down)], [mosaic.extent(i)[3] for i in range(across)]]
+    chunks = ((mosaic.frame.channels,), *map(tuple, extents))
+    return Array({plan: mosaic, **tasks}, name, chunks, dtype=mosaic.frame.dtype)
+
+
+def _made(mosaic: Mosaic, block: int) -> NDArray[Any]:
+    return mosaic.make(block)

@@ -1,0 +1,104 @@
+"""Tables in parts: all of a table but `X` is written at once; `X` is packed from staged parts into its place."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellnet_sd.conversion.arrays import VALUE_CHUNK, VALUE_SHARD, about, make_array, open_array
+from cellnet_sd.conversion.matrix import DATA, INDICES, INDPTR, StagedMatrix, packing_jobs
+from cellnet_sd.conversion.workspace import Job, Workspace
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+X: Final = "X"
+_GZIP_CHUNK: Final = 2**16
+
+
+class MatrixPlace(Protocol):
+    """Where a CSR matrix goes: an empty one is there already."""
+
+    def jobs(self, matrix: StagedMatrix, space: Workspace) -> Sequence[Job]:
+        """Make the arrays, once, and return the jobs that fill them."""
+        ...
+
+
+def without_values(adata: "AnnData") -> "AnnData":
+    """Return a table with the same rows and columns, and nothing in `X`."""
+    from scipy.sparse import csr_matrix
+
+    empty = adata.copy()
+    if adata.X is not None:
+        empty.X = csr_matrix(adata.shape, dtype=np.float32)
+    return empty
+
+
+def index_pointer(counts: NDArray[np.int64]) -> NDArray[Any]:
+    """Return where each row begins, as SciPy has it: int32 where that counts the values."""
+    indptr = np.concatenate([[0], np.cumsum(counts)])
+    return indptr.astype(np.int32 if indptr[-1] <= np.iinfo(np.int32).max else np.int64)
+
+
+@dataclass(frozen=True)
+class ZarrMatrix:
+    """A CSR matrix in a Zarr store.
+
+    Parameters
+    ----------
+    folder
+        Of its group.
+    """
+
+    folder: Path
+
+    def jobs(self, matrix: StagedMatrix, space: Workspace) -> Sequence[Job]:
+        """Make the arrays, once, and return the jobs that fill them."""
+        indptr = index_pointer(matrix.counts())
+        made = "matrix"
+        if not space.is_done(made):
+            self._make(indptr)
+            space.mark(made)
+        return packing_jobs(matrix, indptr.astype(np.int64), VALUE_SHARD, self._fill)
+
+    def _make(self, indptr: NDArray[Any]) -> None:
+        dtypes = {DATA: np.float32, INDICES: np.int32}
+        for name, dtype in dtypes.items():
+            path = self.folder / name
+            make_array(path, (int(indptr[-1]),), dtype, chunks=(VALUE_CHUNK,), shards=(VALUE_SHARD,), like=about(path))
+        path = self.folder / INDPTR
+        make_array(path, indptr.shape, indptr.dtype, chunks=(VALUE_SHARD,), like=about(path))
+        open_array(path)[:] = indptr
+
+    def _fill(self, begin: int, indices: NDArray[np.int32], values: NDArray[np.float32]) -> None:
+        part = slice(begin, begin + len(values))
+        open_array(self.folder / INDICES)[part] = indices
+        open_array(self.folder / DATA)[part] = values
+
+
+def pack_hdf5(path: Path, matrix: StagedMatrix) -> None:
+    """Put a staged matrix in the place of the empty `X` of an `.h5ad` file."""
+    import h5py
+
+    indptr = index_pointer(matrix.counts())
+    n_values, dtypes = int(indptr[-1]), {DATA: np.float32, INDICES: np.int32}
+    with h5py.File(path, "r+") as file:
+        group = file[X]
+        for name, dtype in dtypes.items():
+            attributes = dict(group[name].attrs)
+            del group[name]
+            chunks = (max(1, min(_GZIP_CHUNK, n_values)),)
+            group.create_dataset(name, (n_values,), dtype, chunks=chunks, compression="gzip").attrs.update(attributes)
+        attributes = dict(group[INDPTR].attrs)
+        del group[INDPTR]
+        group.create_dataset(INDPTR, data=indptr, compression="gzip").attrs.update(attributes)
+
+        def fill(begin: int, indices: NDArray[np.int32], values: NDArray[np.float32]) -> None:
+            group[INDICES][begin : begin + len(indices)] = indices
+            group[DATA][begin : begin + len(values)] = values
+
+        for job in packing_jobs(matrix, indptr.astype(np.int64), VALUE_SHARD, fill):
+            job.run()

@@ -1,0 +1,187 @@
+"""The folder of an unfinished conversion: who works on it, what is done, and how it becomes the output."""
+
+import errno
+import fcntl
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from cellnet_sd.errors import CellNetError, ConversionError
+from cellnet_sd.progress import progress
+
+_PLAN, _LOCK, _DONE = "plan.json", "lock", "done"
+_LEFT_BY_ZARR: Final = "*.partial"
+"""What a killed zarr leaves of a file: it writes under another name, then renames."""
+
+
+class Job(NamedTuple):
+    """A part of a conversion: its name, which is the same in every run, and what does it."""
+
+    name: str
+    run: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder of one unfinished conversion.
+
+    Parameters
+    ----------
+    folder
+        Beside the output, which it is called after.
+    target
+        The output.
+    """
+
+    folder: Path
+    target: Path
+
+    @property
+    def output(self) -> Path:
+        """The output while it is made."""
+        return self.folder / f"output{self.target.suffix}"
+
+    def staged(self, name: str) -> Path:
+        """Return where a file that is needed until the output is done is kept."""
+        folder = self.folder / "staged"
+        folder.mkdir(exist_ok=True)
+        return folder / name
+
+    def is_done(self, name: str) -> bool:
+        """Whether a job was finished, in this run or an earlier one."""
+        return (self.folder / _DONE / name).exists()
+
+    def mark(self, name: str) -> None:
+        """Note that a job is finished."""
+        (self.folder / _DONE).mkdir(exist_ok=True)
+        (self.folder / _DONE / name).touch()
+
+    def run(self, jobs: Sequence[Job], desc: str, n_threads: int) -> None:
+        """Do the jobs that are not done, several at a time, with a progress bar.
+
+        Raises
+        ------
+        ConversionError
+            If the disk is full: what is finished stays.
+        """
+        rest = [job for job in jobs if not self.is_done(job.name)]
+        if not rest:
+            return
+        with self._explaining_full_disks(), ThreadPoolExecutor(n_threads) as pool:
+            futures = [pool.submit(self._do, job) for job in rest]
+            try:
+                for future in progress(_as_they_end(futures), total=len(rest), desc=desc, unit="parts"):
+                    future.result()
+            finally:
+                for future in futures:
+                    future.cancel()
+
+    def _do(self, job: Job) -> None:
+        job.run()
+        self.mark(job.name)
+
+    @contextmanager
+    def _explaining_full_disks(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            done = len(list((self.folder / _DONE).glob("*")))
+            msg = (
+                f"{self.target}: the disk is full. {done:,} finished parts are kept in {self.folder}: make room and "
+                "run the same conversion again to go on, or delete that folder."
+            )
+            raise ConversionError(msg) from error
+
+    def finish(self) -> None:
+        """Let the output appear under its name, in the place of what was there, and remove the folder."""
+        old = self.folder / f"replaced{self.target.suffix}"
+        if self.target.exists():
+            remove(old)
+            self.target.rename(old)
+        try:
+            self.output.rename(self.target)
+        except BaseException:
+            if old.exists() and not self.target.exists():
+                old.rename(self.target)
+            raise
+        shutil.rmtree(self.folder)
+
+
+def _as_they_end(futures: Sequence[Future[None]]) -> Iterator[Future[None]]:
+    """Yield futures as they end; the first that failed ends the wait for the others."""
+    pending = set(futures)
+    while pending:
+        done, pending = wait(pending, return_when=FIRST_EXCEPTION, timeout=0.2)
+        yield from done
+
+
+@contextmanager
+def workspace(target: Path, plan: Mapping[str, Any]) -> Iterator[Workspace]:
+    """Give the folder of a conversion to `target`: that of an interrupted one if it was the same, else a new one.
+
+    Parameters
+    ----------
+    target
+        The output.
+    plan
+        All that the output depends on, as JSON takes it.
+
+    Raises
+    ------
+    ConversionError
+        If another process converts to `target`.
+    """
+    folder = target.with_name(f".{target.name}.converting")
+    folder.mkdir(exist_ok=True)
+    with (folder / _LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            msg = f"{target}: another process is converting to it. Wait for it, or choose another name."
+            raise ConversionError(msg) from error
+        if not (folder / _LOCK).exists():  # the other process was done just now, and has removed the folder
+            msg = f"{target}: another process has just converted to it."
+            raise ConversionError(msg)
+        _begin(folder, json.dumps(plan, indent=1, sort_keys=True, default=str))
+        try:
+            yield Workspace(folder, target)
+        except ConversionError:
+            raise
+        except CellNetError:  # it is the file's fault: there is nothing to go on with
+            shutil.rmtree(folder)
+            raise
+
+
+def _begin(folder: Path, plan: str) -> None:
+    """Empty the folder, unless it is that of the same conversion."""
+    known = folder / _PLAN
+    if known.exists() and known.read_text() == plan:
+        for left in folder.rglob(_LEFT_BY_ZARR):
+            left.unlink()
+        return
+    for item in folder.iterdir():
+        if item.name == _LOCK:
+            continue
+        if item.is_dir():
+            shutil.rmtree(item)
+        else:
+            item.unlink()
+    partial = folder / f"{_PLAN}.new"
+    partial.write_text(plan)
+    partial.rename(known)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        with suppress(FileNotFoundError):
+            path.unlink()

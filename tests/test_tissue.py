@@ -1,0 +1,146 @@
+"""The slide rebuilt from tissue patches: against the slide the synthetic patches were cut from, and on real files."""
+
+import json
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from spatialdata import bounding_box_query
+from spatialdata.transformations import get_transformation
+
+import cellnet_sd as cn
+from cellnet_sd import keys
+from cellnet_sd.datasets import SyntheticTissue
+from cellnet_sd.errors import CellNetWarning
+from cellnet_sd.layout import Component
+from counting import counted
+
+
+@pytest.fixture(scope="module")
+def truth(tmp_path_factory: pytest.TempPathFactory) -> SyntheticTissue:
+    """Return a tissue of two slides of a few blocks each."""
+    path = tmp_path_factory.mktemp("tissue") / "tissue.h5"
+    return cn.datasets.synthetic(path, n_cells=1200, n_genes=40, n_slides=2, mpp=1.0, cell_area_um2=2500.0)
+
+
+@contextmanager
+def warned() -> Iterator[Callable[[], str]]:
+    """Collect what this package warns of, and let upstream's deprecations pass."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield lambda: "\n".join(str(each.message) for each in caught if issubclass(each.category, CellNetWarning))
+
+
+def _placed(sdata: object, slide: str) -> tuple[np.ndarray, int, int]:
+    """Return the rebuilt slide (y, x, c), and where its corner is."""
+    element = sdata.images[keys.tissue_image(slide)]["scale0"]["image"]
+    matrix = get_transformation(sdata.images[keys.tissue_image(slide)], slide).to_affine_matrix(("x", "y"), ("x", "y"))
+    np.testing.assert_array_equal(matrix[:2, :2], np.eye(2))
+    left, top = matrix[:2, 2].astype(int).tolist()
+    return np.moveaxis(element.values, 0, -1), top, left
+
+
+def test_every_pixel_that_a_patch_shows_is_that_of_the_slide(truth: SyntheticTissue) -> None:
+    sdata = cn.read(truth.path, expression=False, ccc=False)
+    side = 200
+    for name, slide in truth.slides.items():
+        rebuilt, top, left = _placed(sdata, name)
+        seen = np.zeros(rebuilt.shape[:2], bool)
+        for x, y in truth.cells.loc[truth.cells.slide == name, ["x", "y"]].to_numpy():
+            seen[int(y) - side // 2 - top :, int(x) - side // 2 - left :][:side, :side] = True
+        assert seen.any()
+        assert (rebuilt[~seen] == 255).all()
+        rows = np.arange(rebuilt.shape[0])[:, None] + top
+        columns = np.arange(rebuilt.shape[1])[None, :] + left
+        on_slide = (rows >= 0) & (rows < slide.shape[0]) & (columns >= 0) & (columns < slide.shape[1])
+        expected = np.full(rebuilt.shape, 255, np.uint8)
+        inside = np.nonzero(on_slide & seen)
+        expected[inside] = slide[inside[0] + top, inside[1] + left]
+        np.testing.assert_array_equal(rebuilt, expected)
+
+
+def test_agreement_with_other_patches_is_reported(truth: SyntheticTissue) -> None:
+    sdata = cn.read(truth.path, expression=False, ccc=False)
+    found = json.loads(sdata.attrs[keys.PROVENANCE][keys.TISSUE_AGREEMENT])
+    assert set(found) == set(truth.slides)
+    for each in found.values():
+        assert each["patches"] > 0
+        assert each["pixels"] > 0
+        assert each["differing"] == 0
+
+
+def test_disagreement_is_a_warning_with_the_numbers(truth: SyntheticTissue, tmp_path: Path) -> None:
+    path = tmp_path / "recoloured.h5"
+    path.write_bytes(truth.path.read_bytes())
+    with h5py.File(path, "r+") as file:
+        for number, cell in enumerate(file["slide_1"].values()):
+            cell["images/tissue_patch"][...] = np.roll(cell["images/tissue_patch"][()], number % 7, axis=0)
+    with warned() as said:
+        sdata = cn.read(path, expression=False, ccc=False, mpp=1.0)
+    assert re.search(r"slide_1, rebuilt .* differs from \d+ patches .*% of the pixels, by up to \d+", said())
+    assert json.loads(sdata.attrs[keys.PROVENANCE][keys.TISSUE_AGREEMENT])["slide_1"]["differing"] > 0
+
+
+def test_a_view_reads_only_the_patches_it_needs(truth: SyntheticTissue) -> None:
+    sdata = cn.read(truth.path, expression=False, ccc=False, images=("tissue",))
+    element = sdata.images["slide_1_tissue"]["scale0"]["image"]
+    n_patches = int((sdata.tables["table"].obs.slide == "slide_1").sum())
+    with counted() as reads:
+        element[:, :50, :50].values  # noqa: B018
+    assert 0 < len(reads.rows(Component.TISSUE_PATCH)) < n_patches / 3
+    with counted() as reads:
+        cn.read(truth.path, expression=False, ccc=False, images=("wsi",))
+    assert not reads.rows(Component.TISSUE_PATCH)
+
+
+def test_windows_that_were_resized_are_placed_at_their_own_resolution(truth: SyntheticTissue, tmp_path: Path) -> None:
+    path = tmp_path / "resized.h5"
+    path.write_bytes(truth.path.read_bytes())
+    with h5py.File(path, "r+") as file:
+        for cell in (cell for slide in ("slide_1", "slide_2") for cell in file[slide].values()):
+            patch = cell["images/tissue_patch"][()]
+            del cell["images/tissue_patch"]
+            cell["images/tissue_patch"] = patch[::2, ::2]
+    with warned():
+        sdata = cn.read(path, expression=False, ccc=False, mpp=1.0)
+    element = sdata.images["slide_1_tissue"]
+    matrix = get_transformation(element, "slide_1").to_affine_matrix(("x", "y"), ("x", "y"))
+    np.testing.assert_allclose(np.diag(matrix)[:2], 2.0)
+    height, width = element["scale0"]["image"].shape[1:]
+    positions = truth.cells.loc[truth.cells.slide == "slide_1", ["x", "y"]].to_numpy()
+    low, high = positions.min(axis=0) - 100, positions.max(axis=0) + 100
+    np.testing.assert_allclose(matrix[:2, 2], low, atol=2)
+    np.testing.assert_allclose(matrix[:2, 2] + 2 * np.array([width, height]), high, atol=4)
+
+
+def test_spatialdata_queries_it(truth: SyntheticTissue) -> None:
+    sdata = cn.read(truth.path, expression=False, ccc=False)
+    box = bounding_box_query(
+        sdata, axes=("x", "y"), min_coordinate=[200, 200], max_coordinate=[420, 460], target_coordinate_system="slide_1"
+    )
+    cut = box.images["slide_1_tissue"]["scale0"]["image"].values
+    assert cut.shape[1:] == (260, 220)
+    rebuilt, top, left = _placed(sdata, "slide_1")
+    expected = rebuilt[200 - top : 460 - top, 200 - left : 420 - left]
+    np.testing.assert_array_equal(np.moveaxis(cut, 0, -1), expected)
+
+
+@pytest.mark.parametrize("name", ["lung", "her2st"])
+def test_real_slides_agree_with_every_patch_over_them(name: str, request: pytest.FixtureRequest) -> None:
+    path = request.getfixturevalue(name)
+    sdata = cn.read(path, expression=False, ccc=False)
+    table = sdata.tables["table"]
+    patches = cn.patches(sdata, "tissue")
+    height, width = patches.shape[1:3]
+    for slide in table.obs.slide.cat.categories:
+        rebuilt, top, left = _placed(sdata, slide)
+        for at in np.flatnonzero(table.obs.slide == slide).tolist():
+            x, y = np.floor(table.obsm["spatial"][at]).astype(int)
+            rows = slice(y - height // 2 - top, y - height // 2 - top + height)
+            columns = slice(x - width // 2 - left, x - width // 2 - left + width)
+            np.testing.assert_array_equal(rebuilt[rows, columns], patches[at].values)
