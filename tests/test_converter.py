@@ -1,6 +1,11 @@
 """`convert`: the store equals what is read, appears only when it is complete, and replaces nothing unasked."""
 
+import errno
 import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +19,9 @@ import zarr
 from spatialdata.transformations import get_transformation
 
 import cellnet_sd as cn
-from cellnet_sd.errors import LayoutError, OutputExistsError
+from cellnet_sd.components.images import Agreement, Mosaic
+from cellnet_sd.conversion.workspace import workspace
+from cellnet_sd.errors import ConversionError, LayoutError, OutputExistsError
 from sound_file import full_file
 from spellings import write
 from truth_checks import quiet
@@ -198,3 +205,105 @@ def test_a_folder_that_is_not_there_is_named_and_not_made(path: Path, tmp_path: 
 def test_a_source_that_is_not_there_is_pythons_own_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         convert(tmp_path / "nowhere.h5", tmp_path / "out.zarr")
+
+
+# --- in parts --------------------------------------------------------------------------------------------------------
+
+
+def _tissue(folder: Path) -> Path:
+    return cn.datasets.synthetic(
+        folder / "tissue.h5", n_cells=700, n_genes=60, n_slides=2, cell_area_um2=2500.0, progress=False
+    ).path
+
+
+def _contents(store: Path) -> dict[str, bytes]:
+    files = [store] if store.is_file() else [file for file in store.rglob("*") if file.is_file()]
+    return {str(file.relative_to(store)): file.read_bytes() for file in files}
+
+
+def test_a_slide_of_a_store_is_the_slide_that_is_read_on_every_level(tmp_path: Path) -> None:
+    path = _tissue(tmp_path)
+    got, expected = sd.read_zarr(convert(path, tmp_path / "out.zarr")), cn.read(path)
+    for name, image in expected.images.items():
+        for stored, read in zip(_levels(got.images[name]), _levels(image), strict=True):
+            np.testing.assert_array_equal(stored, read)
+        assert get_transformation(got.images[name], get_all=True) == get_transformation(image, get_all=True)
+    assert (got["table"].X != expected["table"].X).nnz == 0
+
+
+def test_a_table_alone_can_be_a_zarr(path: Path, tmp_path: Path) -> None:
+    out = convert(path, tmp_path / "out.zarr", kind="anndata")
+    with quiet():
+        assert_same_table(ad.read_zarr(out), cn.read_anndata(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "kills"), [("out.zarr", 3), ("out.h5ad", 3), pytest.param("out.zarr", 20, marks=pytest.mark.slow)]
+)
+def test_a_killed_conversion_goes_on_and_gives_what_one_that_was_not_gives(
+    tmp_path: Path, name: str, kills: int
+) -> None:
+    """Killed as soon as it has finished another part, so many times."""
+    path, out = _tissue(tmp_path), tmp_path / name
+    whole = convert(path, tmp_path / f"whole{out.suffix}", memory=2**16)
+    code = f"import cellnet_sd as cn; cn.convert({str(path)!r}, {str(out)!r}, memory=2**16)"
+    killed, before = 0, -1
+    while not out.exists():
+        process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", code])
+        while process.poll() is None:
+            if (done := len(list(tmp_path.glob(f".{name}.converting/done/*")))) > before and killed < kills:
+                process.kill()
+                killed, before = killed + 1, done
+                process.wait()
+            time.sleep(0.005)
+        assert process.returncode in (0, -signal.SIGKILL)
+    assert killed >= 2
+    if name.endswith(".zarr"):
+        assert _contents(out) == _contents(whole)
+    else:
+        assert (ad.read_h5ad(out).X != ad.read_h5ad(whole).X).nnz == 0
+        pd.testing.assert_frame_equal(ad.read_h5ad(out).obs, ad.read_h5ad(whole).obs)
+
+
+def test_of_two_that_convert_to_one_place_the_second_is_told(path: Path, tmp_path: Path) -> None:
+    with workspace(tmp_path / "out.zarr", {}), pytest.raises(ConversionError, match="another process is converting"):
+        convert(path, tmp_path / "out.zarr")
+    convert(path, tmp_path / "out.zarr")
+    assert sd.read_zarr(tmp_path / "out.zarr")["table"].n_obs == 4
+
+
+def test_a_full_disk_is_said_and_what_is_finished_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, made = _tissue(tmp_path), []
+
+    def make(self: Mosaic, block: int) -> Any:
+        made.append(block)
+        if len(made) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(self, block)
+
+    real = Mosaic.make
+    monkeypatch.setattr(Mosaic, "compare", lambda self: Agreement())
+    monkeypatch.setattr(Mosaic, "make", make)
+    with pytest.raises(ConversionError, match=r"the disk is full.*finished parts are kept"):
+        convert(path, tmp_path / "out.zarr", n_threads=1)
+    assert not (tmp_path / "out.zarr").exists()
+    monkeypatch.undo()
+    resumed = []
+    monkeypatch.setattr(Mosaic, "make", lambda self, block: (resumed.append(block), real(self, block))[1])
+    monkeypatch.setattr(Mosaic, "compare", lambda self: Agreement())
+    convert(path, tmp_path / "out.zarr", n_threads=1)
+    assert made[0] not in resumed[:1]
+    assert sd.read_zarr(tmp_path / "out.zarr")["table"].n_obs == 700
+
+
+def test_patches_that_disagree_about_the_slide_are_stored_as_they_are(tmp_path: Path) -> None:
+    path = _tissue(tmp_path)
+    with h5py.File(path, "r+") as file:
+        for number, cell in enumerate(file["slide_1"].values()):
+            cell["images/tissue_patch"][...] = np.roll(cell["images/tissue_patch"][()], number % 7, axis=0)
+    got = sd.read_zarr(convert(path, tmp_path / "out.zarr", mpp=1.0))
+    assert "slide_1_tissue" not in got.images
+    assert "slide_2_tissue" in got.images
+    patches = cn.patches(path, "tissue")
+    stack = got.images["slide_1_tissue_patches"].values
+    np.testing.assert_array_equal(np.moveaxis(stack[:, :5], 0, -1), patches[:5].values)

@@ -114,6 +114,10 @@ OPTIONS: Final[Mapping[str, Decorator]] = MappingProxyType(
         "n_threads": _option("n_threads", click.IntRange(min=1), "Threads that read and decode.  [default: all cores]"),
         "source": _option("source", _FILE, "The Cell-NET file the cells came from, if it was moved."),
         "table": _option("table", str, "Name of the table.", default="table", show_default=True),
+        "kind": _option("kind", click.Choice(["spatialdata", "anndata"]),
+                        "What a .zarr is to hold: everything, or the table alone.  [default: spatialdata]"),
+        "memory": _option("memory", str, "About how much memory expression and images may take on their way.",
+                          default="2GB", show_default=True),
         "overwrite": _option("overwrite", None, "Replace OUT if it exists.", is_flag=True),
     }
 )  # fmt: skip
@@ -301,18 +305,19 @@ def validate(path: Path, **_: Any) -> None:
 @main.command()
 @click.argument("src", metavar="FILE", type=_FILE)
 @click.argument("dst", metavar="OUT", type=click.Path(path_type=Path))
-@parameters("overwrite", *_READ)
+@parameters("kind", "memory", "overwrite", *_READ)
 def convert(src: Path, dst: Path, **_: Any) -> None:
-    """Convert FILE to SpatialData or AnnData.
+    """Convert FILE, of any size, to SpatialData or AnnData.
 
-    OUT ends in .zarr (SpatialData) or in .h5ad (AnnData).
+    OUT ends in .zarr (SpatialData, or AnnData with --kind anndata) or in .h5ad (AnnData). It appears when it is
+    complete. A conversion that was interrupted goes on where it was when the same command is run again.
     """
     from cellnet_sd import converter
 
     options = given()
     unfit = [name for name in ("patches", "wsi_scale") if name in options]
-    if unfit and dst.suffix == ".h5ad":
-        msg = f"{in_options(unfit[0] + '=')} is about images, which an .h5ad does not hold."
+    if unfit and (dst.suffix == ".h5ad" or options.get("kind") == "anndata"):
+        msg = f"{in_options(unfit[0] + '=')} is about images, which a table alone does not hold."
         raise click.UsageError(msg)
     click.echo(str(converter.convert(src, dst, **options)))
 

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from cellnet_sd.conversion.matrix import StagedMatrix, rows_of_part
 from cellnet_sd.conversion.workspace import Job, Workspace, remove, workspace
@@ -13,6 +13,9 @@ from cellnet_sd.elements import Pictures, StackPicture, plan_pictures
 from cellnet_sd.outputs import check_output
 from cellnet_sd.reader import builder_of, read, read_anndata
 from cellnet_sd.table import TableBuilder
+
+if TYPE_CHECKING:
+    from cellnet_sd.conversion.tables import ZarrMatrix
 
 Kind = Literal["spatialdata", "anndata"]
 _ZARR, _H5AD = ".zarr", ".h5ad"
@@ -161,13 +164,10 @@ class _Conversion:
         self.space.run(staged.jobs(), "Reading expression", self.n_threads)
         return staged
 
-    def _pack(self, folder: Path) -> None:
-        """Pack the matrix into the Zarr group that is its place."""
-        from cellnet_sd.conversion.tables import X, ZarrMatrix
-
-        if (staged := self._staged()) is not None:
-            jobs = ZarrMatrix(folder / X).jobs(staged, self.space)
-            self.space.run(jobs, "Packing expression", self.n_threads)
+    def _fill(self, place: "ZarrMatrix", staged: StagedMatrix | None) -> None:
+        """Pack the staged matrix into its place."""
+        if staged is not None:
+            self.space.run(place.jobs(staged), "Packing expression", self.n_threads)
 
     def _once(self, name: str, make: Callable[[], None]) -> None:
         """Make the output without its bulk, from nothing, unless an earlier run has."""
@@ -179,10 +179,17 @@ class _Conversion:
         self.space.run([Job(name, run)], "Writing the table", 1)
 
     def _anndata_zarr(self) -> None:
-        from cellnet_sd.conversion.tables import without_values
+        from cellnet_sd.conversion.tables import X, ZarrMatrix, without_values
 
-        self._once("table", lambda: without_values(self.adata).write_zarr(self.space.output))
-        self._pack(self.space.output)
+        staged, place = self._staged(), ZarrMatrix(self.space.output / X)
+
+        def write() -> None:
+            without_values(self.adata).write_zarr(self.space.output)
+            if staged is not None:
+                place.make(staged)
+
+        self._once("table", write)
+        self._fill(place, staged)
         _consolidate(self.space.output)
 
     def _h5ad(self) -> None:
@@ -200,23 +207,29 @@ class _Conversion:
     # --- SpatialData -------------------------------------------------------------------------------------------------
 
     def _spatialdata(self) -> None:
-        from cellnet_sd.conversion.store import outputs_of, write_without_bulk
+        from cellnet_sd.conversion.store import make_arrays, outputs_of, write_without_bulk
+        from cellnet_sd.conversion.tables import X, ZarrMatrix
         from cellnet_sd.keys import TABLE
 
-        pictures = self._pictures()
+        output, pictures = self.space.output, self._pictures()
         self.builder.notes.speak(stacklevel=5)
-        self._once("table", lambda: write_without_bulk(self.builder, self.adata, pictures, self.space.output))
-        self._pack(self.space.output / "tables" / TABLE)
-        slides, stacks = outputs_of(self.space.output, pictures)
-        making = [Job(f"{each.name}-made", each.make) for each in slides]
-        making += [Job(f"{each.name}-made", each.make) for each in stacks]
-        self.space.run(making, "Making arrays", 1)
+        staged, place = self._staged(), ZarrMatrix(output / "tables" / TABLE / X)
+
+        def write() -> None:
+            write_without_bulk(self.builder, self.adata, pictures, output)
+            make_arrays(output, pictures)
+            if staged is not None:
+                place.make(staged)
+
+        self._once("table", write)
+        self._fill(place, staged)
+        slides, stacks = outputs_of(output, pictures)
         self.space.run([job for stack in stacks for job in stack.jobs()], "Writing patches", self.n_threads)
         self.space.run([job for slide in slides for job in slide.jobs()], "Rebuilding slides", self.n_threads)
         for slide in slides:
             for jobs in slide.coarser():
                 self.space.run(jobs, "Halving slides", self.n_threads)
-        _consolidate(self.space.output)
+        _consolidate(output)
 
     def _pictures(self) -> Pictures:
         """Plan the pictures; where patches disagree about a slide, they are stacked in its place."""

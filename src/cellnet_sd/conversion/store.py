@@ -42,6 +42,15 @@ def outputs_of(path: Path, pictures: Pictures) -> tuple[list[SlideOutput], list[
     return slides, stacks
 
 
+def make_arrays(path: Path, pictures: Pictures) -> None:
+    """Make the arrays of the slides and stacks, in the place of the tiny ones."""
+    slides, stacks = outputs_of(path, pictures)
+    for slide in slides:
+        slide.make()
+    for stack in stacks:
+        stack.make()
+
+
 def _levels(path: Path, name: str) -> list[Path]:
     """Return the folders of the arrays of an image, the finest first, as its OME-NGFF metadata names them."""
     import zarr

@@ -3,28 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellnet_sd.conversion.arrays import VALUE_CHUNK, VALUE_SHARD, about, make_array, open_array
 from cellnet_sd.conversion.matrix import DATA, INDICES, INDPTR, StagedMatrix, packing_jobs
-from cellnet_sd.conversion.workspace import Job, Workspace
+from cellnet_sd.conversion.workspace import Job
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 X: Final = "X"
 _GZIP_CHUNK: Final = 2**16
-
-
-class MatrixPlace(Protocol):
-    """Where a CSR matrix goes: an empty one is there already."""
-
-    def jobs(self, matrix: StagedMatrix, space: Workspace) -> Sequence[Job]:
-        """Make the arrays, once, and return the jobs that fill them."""
-        ...
 
 
 def without_values(adata: "AnnData") -> "AnnData":
@@ -55,23 +47,19 @@ class ZarrMatrix:
 
     folder: Path
 
-    def jobs(self, matrix: StagedMatrix, space: Workspace) -> Sequence[Job]:
-        """Make the arrays, once, and return the jobs that fill them."""
+    def make(self, matrix: StagedMatrix) -> None:
+        """Make the arrays, in the place of empty ones."""
         indptr = index_pointer(matrix.counts())
-        made = "matrix"
-        if not space.is_done(made):
-            self._make(indptr)
-            space.mark(made)
-        return packing_jobs(matrix, indptr.astype(np.int64), VALUE_SHARD, self._fill)
-
-    def _make(self, indptr: NDArray[Any]) -> None:
-        dtypes = {DATA: np.float32, INDICES: np.int32}
-        for name, dtype in dtypes.items():
-            path = self.folder / name
-            make_array(path, (int(indptr[-1]),), dtype, chunks=(VALUE_CHUNK,), shards=(VALUE_SHARD,), like=about(path))
+        for name, dtype in {DATA: np.float32, INDICES: np.int32}.items():
+            path, n_values = self.folder / name, int(indptr[-1])
+            make_array(path, (n_values,), dtype, chunks=(VALUE_CHUNK,), shards=(VALUE_SHARD,), like=about(path))
         path = self.folder / INDPTR
         make_array(path, indptr.shape, indptr.dtype, chunks=(VALUE_SHARD,), like=about(path))
         open_array(path)[:] = indptr
+
+    def jobs(self, matrix: StagedMatrix) -> Sequence[Job]:
+        """Return the jobs that fill the arrays."""
+        return packing_jobs(matrix, index_pointer(matrix.counts()).astype(np.int64), VALUE_SHARD, self._fill)
 
     def _fill(self, begin: int, indices: NDArray[np.int32], values: NDArray[np.float32]) -> None:
         part = slice(begin, begin + len(values))

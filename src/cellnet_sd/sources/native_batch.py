@@ -31,6 +31,8 @@ _OUTSIDE: Final = {
 }
 _MAX_INFLATION: Final = 1032
 _ALWAYS_ALLOWED: Final = 16 * 2**20
+UNKNOWN_ATTRIBUTES: Final = "attributes of a type that is not known"
+"""Why h5py reads an object that is known but for its attributes."""
 _EMPTY: Final = "an empty (null) dataspace is stored"
 
 
@@ -118,7 +120,7 @@ class LocatedBatch:
             return Layout("unreadable", reason=damage(reason.name))
         stated = self._attribute_sets[2][attrs] if attrs >= 0 else ()
         if kind is Kind.FALLBACK or stated is None:
-            return Layout("h5py", reason="" if kind is Kind.GROUP else reason.name)
+            return Layout("h5py", reason=reason.name if kind is Kind.FALLBACK else UNKNOWN_ATTRIBUTES)
         if kind is Kind.GROUP:
             return Layout("group", attrs=stated, members=self._member_names[1][names] if names >= 0 else ())
         return self._dataset_layout(objects, at, stated)
@@ -314,6 +316,7 @@ class LocatedBatch:
         positions = np.repeat(attributes.address[rows], counts)
         sizes = np.repeat(np.where(varying, 0, attributes.size[rows]), counts)
         bad = self._resolve(rows[varying], np.repeat(varying, counts), positions, sizes)
+        bad = np.union1d(bad, self._beyond_the_file(sizes))
         data, offsets = gathered(self.stored, positions, sizes)
         flat, _ = distinct_runs(data, offsets)
         lists, _ = combined_lists(counts, flat.astype(np.int64))
@@ -340,6 +343,15 @@ class LocatedBatch:
         where = np.flatnonzero(at)
         positions[where], sizes[where], reasons = self.stored.resolve(references, items.astype(np.int64))
         return where[np.array(sorted(reasons), np.int64)]
+
+    def _beyond_the_file(self, sizes: Ints) -> NDArray[np.intp]:
+        """Return which values are more than the file can hold, all together, and make them empty.
+
+        Many references can name one long value: they would be as many copies of it.
+        """
+        beyond = np.flatnonzero(np.cumsum(sizes) > max(_ALWAYS_ALLOWED, self.stored.buf.size))
+        sizes[beyond] = 0
+        return beyond
 
     def _value(self, row: int, runs: Sequence[bytes]) -> tuple[str, StoredValue] | None:
         attributes, known = self.batch.attributes, self.scan.known

@@ -26,7 +26,7 @@ from cellnet_sd.sources.hdf5_scan import (
 from cellnet_sd.sources.locations import NULL, Layout, Located, StoredValue
 from cellnet_sd.sources.native.codes import Kind, Reason
 from cellnet_sd.sources.native.scan import NativeScan
-from cellnet_sd.sources.native_batch import LocatedBatch
+from cellnet_sd.sources.native_batch import UNKNOWN_ATTRIBUTES, LocatedBatch
 from cellnet_sd.sources.native_texts import Texts, parse_documents, read_texts
 from cellnet_sd.sources.native_values import Bytes, damage, is_decoded
 
@@ -169,7 +169,9 @@ class _PartReader:
                 located.code if located.members is None else np.append(located.code, located.members.columns["code"])
             )
             for code, layout in enumerate(located.layouts):
-                if layout.storage != "h5py" and not is_decoded(layout):
+                if layout.reason == UNKNOWN_ATTRIBUTES:
+                    found[UNKNOWN_ATTRIBUTES] += int((codes == code).sum())
+                elif layout.storage != "h5py" and not is_decoded(layout):
                     numbers = ", ".join(str(step.number) for step in layout.filters)
                     found[f"filters {numbers}"] += int((codes == code).sum())
         return found

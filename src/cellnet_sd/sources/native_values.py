@@ -18,6 +18,8 @@ DEFLATE, SHUFFLE, FLETCHER32 = 1, 2, 3
 DECODED: Final = frozenset({DEFLATE, SHUFFLE, FLETCHER32})
 """Filters that are undone here; the others go through libhdf5."""
 _CHECKSUM: Final = 4
+_MAX_INFLATION: Final = 1032
+"""Bytes that a byte of deflate stands for at most."""
 Buffer = bytes | bytearray | memoryview | NDArray[np.uint8]
 
 
@@ -224,6 +226,9 @@ def inflated(data: Buffer, size: int) -> bytearray:
     ObjectError
         If they are damaged, or more or fewer.
     """
+    if size > _MAX_INFLATION * len(data):  # no memory is taken for what cannot be
+        msg = f"the stored bytes cannot be decoded (they do not inflate to {size:,} bytes)"
+        raise ObjectError(msg)
     try:
         out: bytearray = zlib_decompress(data, size)
     except DeflateError as error:

@@ -103,8 +103,11 @@ def _build(path: Path, identity: Identity, access: Access, parts: PartStore | No
 
 def _guess(path: Path) -> str:
     """Say what a file without cells looks like."""
-    with open_file(path) as file:
-        names = set(file)
+    try:
+        with open_file(path) as file:
+            names = set(file)
+    except (KeyError, OSError, RuntimeError, ValueError):  # whatever libhdf5 makes of a damaged root
+        return "What it holds cannot be listed."
     if {"obs", "var"} <= names:
         return "It looks like an AnnData file: read it with anndata.read_h5ad."
     if "matrix" in names:
