@@ -304,6 +304,10 @@ def test_patches_that_disagree_about_the_slide_are_stored_as_they_are(tmp_path: 
     got = sd.read_zarr(convert(path, tmp_path / "out.zarr", mpp=1.0))
     assert "slide_1_tissue" not in got.images
     assert "slide_2_tissue" in got.images
+    table = got["table"]
+    on_first = table.obs["slide"] == "slide_1"
+    assert table.obs["tissue_patch"][on_first].tolist() == list(range(on_first.sum()))
+    assert (table.obs["tissue_patch"][~on_first] == -1).all()
     patches = cn.patches(path, "tissue")
     stack = got.images["slide_1_tissue_patches"].values
     np.testing.assert_array_equal(np.moveaxis(stack[:, :5], 0, -1), patches[:5].values)

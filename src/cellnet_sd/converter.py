@@ -3,16 +3,19 @@
 import inspect
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
+import numpy as np
+
+from cellnet_sd import keys
 from cellnet_sd.conversion.matrix import StagedMatrix, rows_of_part
 from cellnet_sd.conversion.workspace import Job, Workspace, remove, workspace
-from cellnet_sd.elements import Pictures, StackPicture, plan_pictures
+from cellnet_sd.elements import Pictures, plan_pictures
+from cellnet_sd.layout import Component
 from cellnet_sd.outputs import check_output
 from cellnet_sd.reader import builder_of, read, read_anndata
-from cellnet_sd.table import TableBuilder
+from cellnet_sd.table import TableBuilder, patch_numbers
 
 if TYPE_CHECKING:
     from cellnet_sd.conversion.tables import ZarrMatrix
@@ -121,8 +124,10 @@ def _plan(builder: TableBuilder, kind: Kind, memory: int | str, asked: Mapping[s
     """Return all that the output, and what is staged for it, depends on."""
     from importlib.metadata import version
 
+    from dask.base import tokenize
+
     source = builder.source
-    options = {name: repr(value) for name, value in asked.items() if name not in ("path", "index", "n_threads")}
+    options = {name: tokenize(value) for name, value in asked.items() if name not in ("path", "index", "n_threads")}
     identity = [str(source.path), source.identity.size, source.identity.mtime_ns, source.identity.digest]
     return {
         "format": _FORMAT,
@@ -209,11 +214,9 @@ class _Conversion:
     def _spatialdata(self) -> None:
         from cellnet_sd.conversion.store import make_arrays, outputs_of, write_without_bulk
         from cellnet_sd.conversion.tables import X, ZarrMatrix
-        from cellnet_sd.keys import TABLE
 
         output, pictures = self.space.output, self._pictures()
-        self.builder.notes.speak(stacklevel=5)
-        staged, place = self._staged(), ZarrMatrix(output / "tables" / TABLE / X)
+        staged, place = self._staged(), ZarrMatrix(output / "tables" / keys.TABLE / X)
 
         def write() -> None:
             write_without_bulk(self.builder, self.adata, pictures, output)
@@ -222,6 +225,7 @@ class _Conversion:
                 place.make(staged)
 
         self._once("table", write)
+        self.builder.notes.speak(stacklevel=5)
         self._fill(place, staged)
         slides, stacks = outputs_of(output, pictures)
         self.space.run([job for stack in stacks for job in stack.jobs()], "Writing patches", self.n_threads)
@@ -238,19 +242,22 @@ class _Conversion:
             builder.source, self.adata, levels=self.levels, patches=builder.switches.patches, notes=builder.notes
         )
         odd = [each for each in planned.mosaics if not planned.agreements[each.slide.name].is_good]
+        if odd and "tissue" not in builder.switches.patches:
+            self._stack_tissue(planned, [each.slide.name for each in odd])
         for each in odd:
             planned.mosaics.remove(each)
-            stack = self._stack_of(each.slide.name)
-            if stack.name not in {known.name for known in planned.stacks}:
-                planned.stacks.append(stack)
             builder.notes.warn_of(f"slide {each.slide.name}: its tissue patches are written as a stack, not as a slide")
         return planned
 
-    def _stack_of(self, slide: str) -> StackPicture:
-        builder = self.builder
-        adata = self.adata[self.adata.obs["slide"] == slide]
-        stacks = plan_pictures(builder.source, adata, levels=("cell",), patches=("tissue",), notes=builder.notes).stacks
-        return replace(stacks[0], slide=slide)
+    def _stack_tissue(self, planned: Pictures, slides: list[str]) -> None:
+        """Add stacks of the tissue patches of some slides, and each cell's place in them to the table."""
+        builder, obs = self.builder, self.adata.obs
+        here = obs[keys.SLIDE].isin(slides).to_numpy()
+        planned.stacks += plan_pictures(
+            builder.source, self.adata[here], levels=("cell",), patches=("tissue",), notes=builder.notes
+        ).stacks
+        numbers = patch_numbers(builder.index, Component.TISSUE_PATCH, builder.rows)
+        obs[keys.TISSUE_PATCH] = np.where(here, numbers, np.int32(-1))
 
 
 def _consolidate(store: Path) -> None:
