@@ -453,14 +453,15 @@ def test_aggregating_by_a_region_counts_its_cells(sdata: sd.SpatialData, tissue:
 
 @pytest.mark.filterwarnings("ignore:The table is annotating:UserWarning")  # of the slide that is not drawn
 @pytest.mark.parametrize("system", ["slide_1", "slide_1_um"])
-def test_images_and_circles_are_drawn_in_the_frame_of_the_slide(sdata: sd.SpatialData, system: str) -> None:
+@pytest.mark.parametrize("image", ["slide_1_wsi", "slide_1_tissue"])
+def test_images_and_circles_are_drawn_in_the_frame_of_the_slide(sdata: sd.SpatialData, system: str, image: str) -> None:
     _, ax = plt.subplots()
     (
-        sdata.pl.render_images("slide_1_wsi")
+        sdata.pl.render_images(image)
         .pl.render_shapes("slide_1_cells", color="cell_type", table_name="table")
         .pl.show(coordinate_systems=system, ax=ax)
     )
-    extent = sd.get_extent(sdata, coordinate_system=system)
+    extent = sd.get_extent(sdata.subset([image, "slide_1_cells"]), coordinate_system=system)
     assert sorted(ax.get_xlim()) == pytest.approx(extent["x"], rel=0.05, abs=5)
     assert sorted(ax.get_ylim()) == pytest.approx(extent["y"], rel=0.05, abs=5)
     assert ax.images

@@ -115,7 +115,7 @@ def test_what_was_not_read_is_not_written_and_named(full, tmp_path):
     [
         ({"ccc": "pair"}, "ccc='pair'"),
         ({"images": False, "patches": ("tissue",)}, "patches="),
-        ({"images": ("tissue",)}, "images='tissue'"),
+        ({"images": ("slide",)}, "images='slide'"),
         ({"patches": ("wsi",)}, "patches='wsi'"),
         ({"expression": "raw"}, "expression='raw'"),
     ],

@@ -100,8 +100,11 @@ class Mosaic:
 
     @cached_property
     def halvings(self) -> int:
-        """How many times it is halved until a screen shows it whole: the coarser levels of its pyramid."""
-        return max(0, int(np.ceil(np.log2(max(self._shown) / _SCREEN))))
+        """How many times it is halved until a screen shows it whole: the coarser levels of its pyramid.
+
+        At least once: SpatialData reads an image of one level back as another type.
+        """
+        return max(1, int(np.ceil(np.log2(max(self._shown) / _SCREEN))))
 
     @cached_property
     def shape(self) -> tuple[int, int]:
