@@ -118,6 +118,20 @@ def test_windows_that_were_resized_are_placed_at_their_own_resolution(truth: Syn
     np.testing.assert_allclose(matrix[:2, 2] + 2 * np.array([width, height]), high, atol=4)
 
 
+def test_a_position_beyond_any_slide_is_said_and_nothing_is_laid_out(truth: SyntheticTissue, tmp_path: Path) -> None:
+    path = tmp_path / "far.h5"
+    path.write_bytes(truth.path.read_bytes())
+    with h5py.File(path, "r+") as file:
+        cell = next(iter(file["slide_1"].values()))
+        document = json.loads(cell["attributes.json"][()]) | {"Position_in_WSI": "(10000000, 10000000)"}
+        del cell["attributes.json"]
+        cell["attributes.json"] = json.dumps(document)
+    with warned() as said:
+        sdata = cn.read(path, expression=False, ccc=False, images=("tissue",))
+    assert re.search(r"slide_1 is not rebuilt: its cells lie over [\d,]+ by [\d,]+ px", said())
+    assert set(sdata.images) == {"slide_2_tissue"}
+
+
 def test_spatialdata_queries_it(truth: SyntheticTissue) -> None:
     sdata = cn.read(truth.path, expression=False, ccc=False)
     box = bounding_box_query(

@@ -1,6 +1,7 @@
 """The SpatialData elements beside the table: circles, WSI images and patch stacks, each in its coordinate system."""
 
 import json
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     from geopandas import GeoDataFrame
     from spatialdata import SpatialData
     from xarray import DataArray, DataTree
+
+
+_FARTHEST = 2.0**40
+_MOST_BLOCKS = 2**16
+"""More blocks than any slide has: a position is wrong. This many are of 262,144 by 262,144 px."""
 
 
 def spatial_data(
@@ -153,7 +159,9 @@ def slide_mosaic(source: Source, slide: SlideFinding, rows: Rows, notes: Notes) 
     if frame is None or positions is None or not len(rows):
         return None
     damaged = [problem.row for problem in source.index.defects if problem.component == Component.TISSUE_PATCH]
-    placed = np.isfinite(positions[rows]).all(axis=1) & _is_whole(source, rows, frame) & ~np.isin(rows, damaged)
+    placed = (
+        (np.abs(positions[rows]) < _FARTHEST).all(axis=1) & _is_whole(source, rows, frame) & ~np.isin(rows, damaged)
+    )
     if not placed.all():
         left_out = f"slide {slide.name}: {int((~placed).sum()):,} tissue patches take no part in it"
         notes.warn_of(f"{left_out}: no finite position, or damaged, or smaller than the others")
@@ -161,7 +169,16 @@ def slide_mosaic(source: Source, slide: SlideFinding, rows: Rows, notes: Notes) 
     if not len(rows):
         return None
     scale = placement.patch_scale(frame.width, slide.mpp)
-    return images.Mosaic.of(source, frame, rows, *placement.corners(positions[rows], frame.height, frame.width, scale))
+    corners = placement.corners(positions[rows], frame.height, frame.width, scale)
+    mosaic = images.Mosaic.of(source, frame, rows, *corners)
+    if math.prod(mosaic.grid) > _MOST_BLOCKS:
+        height, width = mosaic.shape
+        notes.warn_of(
+            f"slide {slide.name} is not rebuilt: its cells lie over {height:,} by {width:,} px, more than any slide "
+            "has. Choose cells by their positions with cells="
+        )
+        return None
+    return mosaic
 
 
 def _is_whole(source: Source, rows: Rows, frame: images.Frame) -> NDArray[np.bool_]:
