@@ -34,6 +34,7 @@ from cellnet_sd.problems import Problems
 from cellnet_sd.rows import CellOrder, row_order
 from cellnet_sd.sources.base import Source
 from cellnet_sd.sources.genelist import listed_beside, read_gene_list
+from cellnet_sd.sources.sampling import Sampled
 
 Rows = NDArray[np.int64]
 
@@ -53,7 +54,7 @@ def detect(source: Source) -> CellIndex:
     source
         A source whose index has its rows in order and its slides told apart. What the caller chose is taken as it is.
     """
-    findings = source.index.findings
+    source, findings = Sampled(source), source.index.findings
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", CellNetWarning)
         for step in (_expression, _frames, _anchor, _slides, _ccc, _reach):

@@ -27,7 +27,8 @@ from cellnet_sd.sources.locations import NULL, Layout, Located, StoredValue
 from cellnet_sd.sources.native.codes import Kind, Reason
 from cellnet_sd.sources.native.scan import NativeScan
 from cellnet_sd.sources.native_batch import UNKNOWN_ATTRIBUTES, LocatedBatch
-from cellnet_sd.sources.native_texts import Texts, parse_documents, read_texts
+from cellnet_sd.sources.native_documents import parse_documents
+from cellnet_sd.sources.native_texts import Texts, read_texts
 from cellnet_sd.sources.native_values import Bytes, damage, is_decoded
 
 if TYPE_CHECKING:

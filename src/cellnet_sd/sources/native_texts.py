@@ -1,15 +1,12 @@
-"""Texts of a batch of cells: captions, and the JSON documents of their attributes, from the bytes of the file."""
+"""Texts of a batch of cells, captions and the JSON of their attributes, from the bytes of the file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from cellnet_sd.components.attributes import parse_document
-from cellnet_sd.components.documents import Document, Documents
 from cellnet_sd.components.text import decode_text, is_utf8, raw_bytes
 from cellnet_sd.sources.base import Raw
 from cellnet_sd.sources.hdf5_objects import ObjectError
@@ -20,8 +17,6 @@ from cellnet_sd.sources.native_values import Bytes
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_AT_ONCE: Final = 4096
-"""Documents that are Python objects at the same time."""
 _BYTE_ORDER_MARK: Final = "\ufeff"
 
 
@@ -134,51 +129,3 @@ def _add_others(stored: Bytes, located: Located, rows: NDArray[np.intp], texts: 
         mask[list(found)] = True
         values = pa.array(list(found.values()), pa.large_string())
         texts.array = pc.replace_with_mask(texts.array, pa.array(mask), values)
-
-
-def parse_documents(texts: Texts) -> Documents:
-    """Return JSON texts as documents, equal ones parsed once; what is malformed is added to the faults."""
-    encoded = texts.array.dictionary_encode()
-    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    if len(encoded.dictionary) == len(codes):
-        return Documents.joined(_parsed(texts.array, texts.faults))
-    faults: dict[int, str] = {}
-    parts = _parsed(encoded.dictionary, faults)
-    for row in np.flatnonzero(np.isin(codes, list(faults))).tolist() if faults else []:
-        texts.faults[row] = faults[int(codes[row])]
-    none = Documents.of([None])
-    n = len(encoded.dictionary)
-    return Documents.joined([*parts, none]).take(np.where(codes < 0, n, codes).astype(np.int64))
-
-
-def _parsed(array: "pa.Array", faults: dict[int, str]) -> list[Documents]:
-    starts = range(0, len(array), _AT_ONCE)
-    return [Documents.of(_documents(array.slice(start, _AT_ONCE), start, faults)) for start in starts]
-
-
-def _documents(array: "pa.Array", first: int, faults: dict[int, str]) -> list[Document | None]:
-    """Return the documents of JSON texts without a null among them."""
-    _, offsets_buffer, data = array.buffers()
-    offsets = np.frombuffer(offsets_buffer, np.int64)[array.offset : array.offset + len(array) + 1].tolist()
-    view = memoryview(data) if data is not None else memoryview(b"")
-    decode = msgspec.json.Decoder().decode
-    documents: list[Document | None] = []
-    for at in range(len(array)):
-        text = view[offsets[at] : offsets[at + 1]]
-        try:
-            document: Any = decode(text)
-        except (msgspec.DecodeError, RecursionError):
-            document = None
-        if not isinstance(document, dict):
-            document = _slowly(bytes(text).decode(), first + at, faults)
-        documents.append(document)
-    return documents
-
-
-def _slowly(text: str, row: int, faults: dict[int, str]) -> Document | None:
-    """Parse what the fast parser did not take for a document."""
-    try:
-        return parse_document(text)
-    except ValueError as error:
-        faults[row] = str(error)
-        return None

@@ -244,7 +244,7 @@ def _checked(data: Buffer) -> Buffer:
     """Return bytes without the checksum at their end, which must be theirs."""
     from cellnet_sd.sources.native.kernels import fletcher32
 
-    array = _read_only(data)
+    array = read_only(data)
     size = len(array) - _CHECKSUM
     if size >= 0:
         found = int(fletcher32(array, size))
@@ -257,7 +257,7 @@ def _checked(data: Buffer) -> Buffer:
     raise ObjectError(msg)
 
 
-def _read_only(data: Buffer) -> NDArray[np.uint8]:
+def read_only(data: Buffer) -> NDArray[np.uint8]:
     """Return bytes as compiled code was made to take them: it would be compiled once more for a writable array."""
     array = np.frombuffer(data, np.uint8)
     array.flags.writeable = False
@@ -267,7 +267,7 @@ def _read_only(data: Buffer) -> NDArray[np.uint8]:
 def _unshuffled(data: Buffer, size: int) -> NDArray[np.uint8]:
     from cellnet_sd.sources.native.kernels import unshuffle
 
-    array = _read_only(data)
+    array = read_only(data)
     out = np.empty(len(array), np.uint8)
     unshuffle(array, size, out)
     return out

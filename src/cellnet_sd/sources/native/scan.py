@@ -167,11 +167,12 @@ def _calls() -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
         unshuffle,
     )
     from cellnet_sd.sources.native.objects import read_objects
+    from cellnet_sd.sources.native.templates import match
 
     buf, ctx, none = np.frombuffer(b"", np.uint8), np.zeros(codes.CTX_SIZE, np.int64), np.empty(0, np.int64)
     work, marks = new_work(), np.empty(0, np.uint8)
     links, start = np.empty((0, codes.LINK_COLUMNS), np.int64), np.zeros(1, np.int64)
-    values, indices = np.empty(0, np.float32), np.empty(0, np.int32)
+    values, indices, pairs = np.empty(0, np.float32), np.empty(0, np.int32), np.empty((0, 2), np.int64)
     return [
         (read_cells, (buf, ctx, none, 0, work, new_tables(2), new_outputs(0))),
         (read_objects, (buf, ctx, none, 0, work, new_tables(2), new_outputs(0))),
@@ -186,7 +187,8 @@ def _calls() -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
         (fletcher32, (buf, 0)),
         (unshuffle, (buf, 1, marks)),
         (resolve, (buf, ctx, marks, none, none, none)),
-        (sample_hash, (buf, ctx, none, none, np.empty((0, 2), np.int64))),
+        (sample_hash, (buf, ctx, none, none, pairs)),
+        (match, (buf, none, none, buf, none, none, pairs, pairs, none)),
     ]
 
 

@@ -1,0 +1,89 @@
+"""The attributes of a batch of cells: their JSON texts as columns."""
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from cellnet_sd.components.attributes import parse_document
+from cellnet_sd.components.documents import Document, Documents
+from cellnet_sd.sources.native_templates import cut_out
+from cellnet_sd.sources.native_texts import Texts
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_AT_ONCE: Final = 4096
+"""Documents that are Python objects at the same time."""
+
+
+def parse_documents(texts: Texts) -> Documents:
+    """Return JSON texts as documents, equal ones parsed once; what is malformed is added to the faults."""
+    encoded = texts.array.dictionary_encode()
+    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    if len(encoded.dictionary) == len(codes):
+        return _columns(texts.array, texts.faults)
+    faults: dict[int, str] = {}
+    found = _columns(encoded.dictionary, faults)
+    for row in np.flatnonzero(np.isin(codes, list(faults))).tolist() if faults else []:
+        texts.faults[row] = faults[int(codes[row])]
+    none = Documents.of([None])
+    n = len(encoded.dictionary)
+    return Documents.joined([found, none]).take(np.where(codes < 0, n, codes).astype(np.int64))
+
+
+def _columns(array: "pa.Array", faults: dict[int, str]) -> Documents:
+    """Return JSON texts as documents: by template where that goes, then by a parser."""
+    cuts, rest = cut_out(array)
+    first_met = {order: int(cut.rows[0]) for cut in cuts for order in cut.documents.orders}
+    parsed = _parsed(array.take(rest), rest, faults, first_met)
+    found = Documents.joined([*(cut.documents for cut in cuts), *parsed])
+    found.orders = dict.fromkeys(order for order in sorted(first_met, key=first_met.__getitem__) if order)
+    if len(cuts) + bool(len(rest)) == 1:
+        return found
+    return found.take(np.argsort(np.concatenate([*(cut.rows for cut in cuts), rest])))
+
+
+def _parsed(
+    array: "pa.Array", rows: NDArray[np.int64], faults: dict[int, str], first_met: dict[tuple[str, ...], int]
+) -> list[Documents]:
+    """Return what a parser makes of JSON texts; note at which row each order of keys is met first."""
+    parts = []
+    for start in range(0, len(array), _AT_ONCE):
+        own = rows[start : start + _AT_ONCE].tolist()
+        documents = _documents(array.slice(start, _AT_ONCE), own, faults)
+        parts.append(Documents.of(documents))
+        for row, document in zip(own, documents, strict=True):
+            if document is not None:
+                order = tuple(document)
+                first_met[order] = min(row, first_met.get(order, row))
+    return parts
+
+
+def _documents(array: "pa.Array", rows: list[int], faults: dict[int, str]) -> list[Document | None]:
+    """Return the documents of JSON texts without a null among them."""
+    _, offsets_buffer, data = array.buffers()
+    offsets = np.frombuffer(offsets_buffer, np.int64)[array.offset : array.offset + len(array) + 1].tolist()
+    view = memoryview(data) if data is not None else memoryview(b"")
+    decode = msgspec.json.Decoder().decode
+    documents: list[Document | None] = []
+    for at, row in enumerate(rows):
+        text = view[offsets[at] : offsets[at + 1]]
+        try:
+            document: Any = decode(text)
+        except (msgspec.DecodeError, RecursionError):
+            document = None
+        if not isinstance(document, dict):
+            document = _slowly(bytes(text).decode(), row, faults)
+        documents.append(document)
+    return documents
+
+
+def _slowly(text: str, row: int, faults: dict[int, str]) -> Document | None:
+    """Parse what the fast parser did not take for a document."""
+    try:
+        return parse_document(text)
+    except ValueError as error:
+        faults[row] = str(error)
+        return None
