@@ -6,11 +6,15 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import cellnet_sd as cn
 from big_file import NAMES, SENDERS, N, big_file, links, pixels, profiles
 from cellnet_sd.errors import LayoutError
+from cellnet_sd.naming import natural_key, natural_order
 from cellnet_sd.rows import row_order
 from cellnet_sd.sources.facts import Stated
 from truth_checks import quiet, table
@@ -257,3 +261,20 @@ def test_cells_of_many_containers_are_grouped_at_once(listed: bool) -> None:
     assert Walked.compared < 20 * n
     pairs = [(at + n, at) if listed else (at, at + n) for at in range(n)]
     assert (order, rows.tolist()) == ("stored" if listed else "natural", [row for pair in pairs for row in pair])
+
+
+_NAMES = st.lists(
+    st.builds(
+        "{}{}{}".format,
+        st.sampled_from(["", "Cell_", "é", "z-", "Ż", "\0"]),
+        st.sampled_from(["0", "00", "7", "07", "70", "700", "9" * 18, "9" * 19]) | st.integers(0, 2000).map(str),
+        st.sampled_from([""] * 20 + ["x"]),
+    ),
+    unique=True,
+)
+
+
+@given(_NAMES, st.integers(0, 3))
+def test_names_are_put_in_order_at_once_as_one_by_one(names: list[str], start: int) -> None:
+    expected = sorted(range(len(names[start:])), key=lambda at: natural_key(names[start:][at]))
+    assert natural_order(pa.array(names, pa.large_string())[start:]).tolist() == expected

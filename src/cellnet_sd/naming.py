@@ -6,6 +6,7 @@ names that differ only in case (`spatialdata._core.validation`). AnnData reads a
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -54,18 +55,69 @@ def natural_key(name: str) -> tuple[tuple[str, int, str, str], ...]:
 def natural_order(names: Any) -> NDArray[np.int64]:
     """Return the order of names, an Arrow array of strings, by `natural_key`.
 
-    Names of a text and a number (`Cell_1`, `aahfknkh-1`) are sorted by Arrow and NumPy, others one by one.
+    Names of a text and a number (`Cell_1`, `aahfknkh-1`) are sorted by NumPy, others one by one.
     """
-    import pyarrow.compute as pc
-
-    parts = pc.extract_regex(names, "^(?P<text>[^0-9]*)(?P<digits>[0-9]{1,18})$")
-    if parts.null_count:
+    numbered = _Numbered.of(names)
+    if numbered is None:
         texts = names.to_pylist()
         return np.array(sorted(range(len(texts)), key=lambda at: natural_key(texts[at])), dtype=np.int64)
-    text, digits = parts.flatten()
-    encoded = text.dictionary_encode()
-    rank = np.argsort(np.argsort(np.array(encoded.dictionary.to_pylist(), dtype=object)))
-    number = digits.cast("int64").to_numpy()
-    length = pc.utf8_length(digits).to_numpy()
+    rank = np.argsort(np.argsort(np.array([*numbered.texts], dtype=object)))
+    number, length = numbered.number, numbered.length
     ties = np.where(number == 0, length, -length)  # "001" < "01" < "1", but "0" < "00"
-    return np.lexsort((ties, number, rank[encoded.indices.to_numpy()])).astype(np.int64)
+    return np.lexsort((ties, number, rank[numbered.text])).astype(np.int64)
+
+
+_AT_ONCE = 2**17
+_MOST_DIGITS = 18
+
+
+@dataclass
+class _Numbered:
+    """Names that are a text without digits and a number: codes of the texts, the numbers, and how long these are."""
+
+    texts: dict[bytes, int]
+    """Their codes; in UTF-8, whose bytes have the order of the characters."""
+    text: NDArray[np.int32]
+    number: NDArray[np.int64]
+    length: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, names: Any) -> "_Numbered | None":
+        """Take names apart; `None` if one is spelled otherwise."""
+        import pyarrow as pa
+
+        n = len(names)
+        _, offsets, data = names.cast(pa.large_string()).buffers()
+        bounds = np.frombuffer(offsets, np.int64)[names.offset : names.offset + n + 1] if n else np.zeros(1, np.int64)
+        chars = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
+        found = cls({}, np.empty(n, np.int32), np.empty(n, np.int64), np.empty(n, np.int64))
+        for start in range(0, n, _AT_ONCE):
+            sizes = np.diff(bounds[start : start + _AT_ONCE + 1])
+            for size in np.unique(sizes).tolist():
+                rows = start + np.flatnonzero(sizes == size)
+                if not found._take(rows, chars[bounds[rows][:, None] + np.arange(size)]):
+                    return None
+        return found
+
+    def _take(self, rows: NDArray[np.int64], chars: NDArray[np.uint8]) -> bool:
+        """Take names of one size apart, (n, size); whether all are a text and a number."""
+        is_digit = (chars >= ord("0")) & (chars <= ord("9"))
+        length = np.logical_and.accumulate(is_digit[:, ::-1], axis=1).sum(axis=1)
+        others = is_digit.sum(axis=1) != length
+        if others.any() or (length == 0).any() or (length > _MOST_DIGITS).any() or not chars.all():
+            return False
+        self.length[rows] = length
+        for n_digits in np.unique(length).tolist():
+            own = length == n_digits
+            digits = chars[own, -n_digits:].astype(np.int64) - ord("0")
+            self.number[rows[own]] = digits @ 10 ** np.arange(n_digits)[::-1]
+            self.text[rows[own]] = self._codes(chars[own, :-n_digits])
+        return True
+
+    def _codes(self, chars: NDArray[np.uint8]) -> NDArray[np.int32]:
+        if not chars.shape[1]:
+            return np.full(len(chars), self.texts.setdefault(b"", len(self.texts)), np.int32)
+        texts, codes = np.unique(np.ascontiguousarray(chars).view(f"S{chars.shape[1]}"), return_inverse=True)
+        return np.array([self.texts.setdefault(text, len(self.texts)) for text in texts.tolist()], np.int32)[
+            codes.reshape(-1)
+        ]

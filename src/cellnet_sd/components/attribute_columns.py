@@ -23,6 +23,7 @@ from cellnet_sd.problems import Problem
 OBSM: Mapping[str, str] = {POSITION_IN_WSI: keys.SPATIAL, POSITION_IN_TISSUE: keys.SPATIAL_TISSUE}
 """The attributes that are positions, and the `obsm` key each goes to."""
 
+_OF_NUMBERS = re.compile("^$|[-.0-9]")
 _PARSERS = {CELL_DIAMETER: Length.parse, **dict.fromkeys(OBSM, Position.parse)}
 _WHOLE = r"0|-?[1-9]\d{0,10}"
 _FRACTION = r"-?(?:0|[1-9]\d{0,10})\.\d{0,3}[1-9]"
@@ -125,7 +126,8 @@ class StoredAttribute:
                 nan = np.isnan(self.values.array.fill_null(0.0).to_numpy(zero_copy_only=False))
                 odd |= dict.fromkeys(map(str, np.flatnonzero(nan).tolist()), "NaN")
             return odd
-        texts = self._odd_texts()
+        if not (texts := self._odd_texts()):
+            return odd
         rows = np.flatnonzero(np.isin(self.codes, list(texts)))
         return odd | {str(row): texts[int(self.codes[row])] for row in rows.tolist()}
 
@@ -222,11 +224,14 @@ def _plain_positions(values: Values) -> NDArray[np.float64]:
     if first is None or first.template in ("list", "dict"):
         return pairs
     number = _PLAIN[first.integral]
-    before, between, after = (re.escape(part) for part in first.template.split("{}"))
-    found = pc.extract_regex(values.array, f"^{before}(?P<x>{number}){between}(?P<y>{number}){after}$")
-    valid = np.asarray(found.is_valid())
-    for axis, numbers in enumerate(found.flatten()):
-        pairs[valid, axis] = numbers.cast("double").to_numpy(zero_copy_only=False)[valid]
+    before, between, after = first.template.split("{}")
+    if _OF_NUMBERS.search(between):
+        return pairs
+    pattern = rf"^{re.escape(before)}(?:{number}){re.escape(between)}(?:{number}){re.escape(after)}$"
+    plain = pc.fill_null(pc.match_substring_regex(values.array, pattern), fill_value=False)
+    inside = pc.utf8_slice_codeunits(values.array.filter(plain), len(before), -len(after) or None)
+    numbers = pc.split_pattern(inside, between).flatten().cast("double").to_numpy(zero_copy_only=False)
+    pairs[plain.to_numpy(zero_copy_only=False)] = numbers.reshape(-1, 2)
     return pairs
 
 
