@@ -16,10 +16,10 @@ from benchmarks.works import Limits
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_ROOT: Final = Path(__file__).resolve().parent.parent
+ROOT: Final = Path(__file__).resolve().parent.parent
 _STATUS: Final = Path("/proc/self/status")
 _CLEAR: Final = Path("/proc/self/clear_refs")
-_MIB: Final = 2**20
+MIB: Final = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def peak_of(errand: Errand) -> dict[str, float]:
         If the other process fails.
     """
     command = [sys.executable, "-m", "benchmarks", "--child", errand.to_json()]
-    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         msg = f"The process that measures memory failed: {done.stderr.strip()[-2000:]}"
         raise RuntimeError(msg)
@@ -63,10 +63,10 @@ def run_child(text: str) -> str:
     """Run an errand in this process and return its peak memory, as JSON."""
     errand = Errand.from_json(text)
     run(errand, errand.tiny)
-    before = _forget_peak()
+    before = forget_peak()
     run(errand, errand.path)
-    peak = _peak()
-    return json.dumps({"peak_mib": peak / _MIB, "added_mib": max(0, peak - before) / _MIB})
+    highest = peak()
+    return json.dumps({"peak_mib": highest / MIB, "added_mib": max(0, highest - before) / MIB})
 
 
 def run(errand: Errand, path: Path) -> Any:
@@ -85,14 +85,14 @@ def run(errand: Errand, path: Path) -> Any:
     return tasks[errand.work]()
 
 
-def _forget_peak() -> int:
+def forget_peak() -> int:
     """Forget the peak so far, where the system can; return what the peak starts from."""
     with contextlib.suppress(OSError):
         _CLEAR.write_text("5")
-    return _peak()
+    return peak()
 
 
-def _peak() -> int:
+def peak() -> int:
     """Return the peak memory of this process since it was forgotten, in bytes.
 
     `ru_maxrss` cannot be forgotten, and on Linux begins at the peak of the process that started this one.

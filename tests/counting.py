@@ -53,6 +53,7 @@ class Reads:
 def _counting_source(reads: Reads) -> dict[str, Any]:
     """Return the fetching methods of a source, counting."""
     fetch, arrays, packed = Hdf5Source.fetch, Hdf5Source.fetch_arrays, Hdf5Source.fetch_packed
+    compressed = Hdf5Source.fetch_compressed
 
     def count(self: Hdf5Source, component: Component, rows: Any, done: Any) -> None:
         chosen = np.asarray(rows, np.int64)[done]
@@ -75,7 +76,17 @@ def _counting_source(reads: Reads) -> dict[str, Any]:
         count(self, component, rows, found.counts >= 0)
         return found
 
-    return {"fetch": counting_fetch, "fetch_arrays": counting_arrays, "fetch_packed": counting_packed}
+    def counting_compressed(self: Hdf5Source, component: Component, rows: Any) -> Any:
+        found = compressed(self, component, rows)
+        count(self, component, rows, found.at)
+        return found
+
+    return {
+        "fetch": counting_fetch,
+        "fetch_arrays": counting_arrays,
+        "fetch_packed": counting_packed,
+        "fetch_compressed": counting_compressed,
+    }
 
 
 def _counting_opens(reads: Reads, opens: Any) -> Any:

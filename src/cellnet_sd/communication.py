@@ -1,11 +1,14 @@
 """`obsp`: cell-cell communication among the cells that are read."""
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from cellnet_sd.cellindex import Rows
 from cellnet_sd.components import ccc
-from cellnet_sd.components.ccc import CCCLinks
+from cellnet_sd.components.ccc import CCCContext, CCCLayout, CCCLinks
 from cellnet_sd.detection import ccc_context
 from cellnet_sd.layout import CCC_REACH_UM, Component
 from cellnet_sd.matrix import batches
@@ -32,10 +35,23 @@ def read_links(source: Source, rows: Rows, problems: Problems) -> CCCLinks | Non
         return None
     context = ccc_context(source)
     decoded = [
-        ccc.decode(source.fetch(Component.CCC, batch), batch, layout, context, problems)
+        links
         for batch in batches(rows, _bytes_per_cell(source), "Reading CCC")
+        for links in _decoded(source, batch, layout, context, problems)
     ]
     return ccc.concat(decoded)
+
+
+def _decoded(
+    source: Source, rows: Rows, layout: CCCLayout | None, context: CCCContext, problems: Problems
+) -> Iterator[CCCLinks]:
+    """Yield the links of a batch: of most cells at once where they are stored in the usual way, then of the others."""
+    if layout is not None and ccc.is_usual(layout):
+        links, at = ccc.decode_compressed(source.fetch_compressed(Component.CCC, rows), rows, layout, context)
+        yield links
+        rows = np.delete(rows, at)
+    if len(rows):
+        yield ccc.decode(source.fetch(Component.CCC, rows), rows, layout, context, problems)
 
 
 def _bytes_per_cell(source: Source) -> int:

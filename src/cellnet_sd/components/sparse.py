@@ -234,14 +234,14 @@ def _compressed(raw: Raw) -> Coordinates:
         msg = "indptr decreases"
         raise MalformedValueError(msg)
     major = np.repeat(np.arange(len(counts)), counts)
-    shape = _stored_shape(raw)
+    shape = stored_shape(raw)
     if _format(raw, shape, len(counts)) == "csc":
         return Coordinates(indices, major, data, (shape[0] if shape else None, len(counts)))
     return Coordinates(major, indices, data, (len(counts), shape[1] if shape else None))
 
 
 def _format(raw: Raw, shape: tuple[int, int] | None, n_major: int) -> str:
-    stated = _stored_format(raw)
+    stated = stored_format(raw)
     if shape is None:
         return stated or "csr"
     fitting = [name for name, length in zip(("csr", "csc"), shape, strict=True) if length == n_major]
@@ -253,7 +253,14 @@ def _format(raw: Raw, shape: tuple[int, int] | None, n_major: int) -> str:
     return "csc" if shape[0] == shape[1] else fitting[0]
 
 
-def _stored_format(raw: Raw) -> str | None:
+def stored_format(raw: Raw) -> str | None:
+    """Return the format that a group states, `"csr"` or `"csc"`; `None` if it states none.
+
+    Raises
+    ------
+    MalformedValueError
+        If it is another.
+    """
     for key in _FORMAT_KEYS:
         value = raw.attrs.get(key)
         if value is None and key in raw.members:
@@ -273,12 +280,12 @@ def _known_format(text: str) -> str:
 def _coordinate(raw: Raw) -> Coordinates:
     data, row = _pair_of(raw, "row")
     _, col = _pair_of(raw, "col")
-    return Coordinates(row, col, data, _stored_shape(raw) or (None, None))
+    return Coordinates(row, col, data, stored_shape(raw) or (None, None))
 
 
 def _vector(raw: Raw) -> Coordinates:
     data, indices = _pair_of(raw, "indices")
-    shape = _stored_shape(raw)
+    shape = stored_shape(raw)
     if shape is not None and 1 not in shape:
         msg = f"data and indices without indptr, where the shape is {shape}"
         raise MalformedValueError(msg)
@@ -288,7 +295,14 @@ def _vector(raw: Raw) -> Coordinates:
     return Coordinates(indices, entries.row, data, shape)
 
 
-def _stored_shape(raw: Raw) -> tuple[int, int] | None:
+def stored_shape(raw: Raw) -> tuple[int, int] | None:
+    """Return the shape that a group states; `None` if it states none.
+
+    Raises
+    ------
+    MalformedValueError
+        If it is no shape.
+    """
     for key in _SHAPE_KEYS:
         value = raw.attrs.get(key)
         if value is None and key in raw.members:

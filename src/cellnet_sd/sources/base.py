@@ -60,6 +60,37 @@ class Packed(NamedTuple):
     """How many values float32 cannot hold exactly."""
 
 
+class Compressed(NamedTuple):
+    """Compressed sparse matrices of some cells of a batch, as stored and not checked: the lists of each, in turn."""
+
+    at: NDArray[np.int64]
+    """Which cells of the batch they are of; the others are to be fetched one by one."""
+    kind: NDArray[np.int32]
+    """Which of `attrs` each has."""
+    attrs: Sequence[Mapping[str, Any]]
+    data: NDArray[Any]
+    n_data: NDArray[np.int64]
+    """How many elements of `data` are of each cell; likewise below."""
+    indices: NDArray[Any]
+    n_indices: NDArray[np.int64]
+    indptr: NDArray[Any]
+    n_indptr: NDArray[np.int64]
+
+    def take(self, which: NDArray[np.bool_]) -> "Compressed":
+        """Return the matrices that are told."""
+        if which.all():
+            return self
+        lists = (self.data, self.n_data), (self.indices, self.n_indices), (self.indptr, self.n_indptr)
+        data, indices, indptr = ((items[np.repeat(which, counts)], counts[which]) for items, counts in lists)
+        return Compressed(self.at[which], self.kind[which], self.attrs, *data, *indices, *indptr)
+
+    @classmethod
+    def none(cls) -> "Compressed":
+        """Return the matrices of no cell."""
+        none = np.empty(0, np.int64)
+        return cls(none, none.astype(np.int32), (), none, none, none, none, none, none)
+
+
 class Unreadable(str):
     """Why one stored value could not be read; stands in its place in a batch."""
 
@@ -105,6 +136,10 @@ class Source(FetchesPlain, Protocol):
 
     A source is picklable: it carries its path and what the caller said of it, never an open handle.
     """
+
+    def fetch_compressed(self, component: Component, rows: Rows) -> Compressed:
+        """Return the sparse matrices of those of `rows` that store them plainly; the others are to be fetched."""
+        ...
 
     @property
     def index(self) -> "CellIndex":

@@ -14,7 +14,7 @@ from cellnet_sd.findings import Choices
 from cellnet_sd.indexfile import Identity
 from cellnet_sd.layout import Component
 from cellnet_sd.sources.access import Access
-from cellnet_sd.sources.base import Packed, Raw, Unreadable
+from cellnet_sd.sources.base import Compressed, Packed, Raw, Unreadable
 from cellnet_sd.sources.genelist import Genes, find_genes
 from cellnet_sd.sources.hdf5_fetch import fetch_cells
 
@@ -113,6 +113,12 @@ class Hdf5Source:
         if reader is None:
             return Packed(np.full(len(rows), -1), np.empty(0, np.int32), np.empty(0, np.float32), 0)
         return reader.fetch_packed(np.asarray(rows, dtype=np.int64), length)
+
+    def fetch_compressed(self, component: Component, rows: Sequence[int] | NDArray[np.int64]) -> Compressed:
+        """Return the plainly stored sparse matrices of some cells; see `Source.fetch_compressed`."""
+        check_unmoved(self.path, self.identity)
+        reader = self._native(component)
+        return Compressed.none() if reader is None else reader.fetch_compressed(np.asarray(rows, dtype=np.int64))
 
     def _native(self, component: Component) -> "NativeReader | None":
         """Return what reads a component without libhdf5; `None` if that is not asked for, or cannot be."""

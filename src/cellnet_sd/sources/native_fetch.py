@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cellnet_sd.layout import Component
 from cellnet_sd.sources.access import pool
-from cellnet_sd.sources.base import Packed, Raw, Unreadable
+from cellnet_sd.sources.base import Compressed, Packed, Raw, Unreadable
 from cellnet_sd.sources.hdf5_objects import ObjectError
 from cellnet_sd.sources.locations import Layout, Located
 from cellnet_sd.sources.native_values import (
@@ -100,6 +100,12 @@ class NativeReader:
         if self.n_threads == 1 or len(blocks) == 1:
             return map(work, blocks)
         return pool(self.n_threads).map(work, blocks)
+
+    def fetch_compressed(self, rows: Ints) -> Compressed:
+        """Return the sparse matrices at `rows` that are stored plainly; see `Source.fetch_compressed`."""
+        from cellnet_sd.sources.native_sparse import compressed
+
+        return compressed(Bytes(mapped(self.path), np.array(self.state, np.int64)), self.located.take(rows))
 
     # --- plain arrays ------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellnet_sd.layout import Component
-from cellnet_sd.sources.base import Packed, Raw, Rows, Source, Unreadable
+from cellnet_sd.sources.base import Compressed, Packed, Raw, Rows, Source, Unreadable
 
 if TYPE_CHECKING:
     from cellnet_sd.sources.genelist import Genes
@@ -54,3 +54,7 @@ class Sampled:
     def fetch_packed(self, component: Component, rows: Rows, length: int) -> Packed:
         """Return plainly stored vectors without their zeros; see `FetchesPlain`."""
         return self._source.fetch_packed(component, rows, length)
+
+    def fetch_compressed(self, component: Component, rows: Rows) -> Compressed:
+        """Return plainly stored sparse matrices; see `Source`."""
+        return self._source.fetch_compressed(component, rows)

@@ -7,6 +7,7 @@ Rows send, columns receive.
 
 from cellnet_sd.components.ccc.annotation import CCCNotes, annotate
 from cellnet_sd.components.ccc.commot import LigandReceptor, split_pair
+from cellnet_sd.components.ccc.compressed import decode_compressed, is_usual
 from cellnet_sd.components.ccc.context import CCCContext
 from cellnet_sd.components.ccc.decoding import decode
 from cellnet_sd.components.ccc.detection import detect
@@ -29,8 +30,10 @@ __all__ = [
     "annotate",
     "concat",
     "decode",
+    "decode_compressed",
     "detect",
     "encode",
+    "is_usual",
     "reach",
     "select",
     "split_pair",

@@ -37,7 +37,7 @@ class _Part:
     own: int | None
 
 
-class _Vocabulary:
+class Vocabulary:
     """Codes of pair names, in order of appearance."""
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -45,6 +45,7 @@ class _Vocabulary:
         self._known: dict[tuple[str, ...], NDArray[np.int32]] = {}
 
     def of(self, names: tuple[str, ...]) -> NDArray[np.int32]:
+        """Return the codes of names; new ones are added."""
         if names not in self._known:
             codes = [self.codes.setdefault(name, len(self.codes)) for name in names]
             self._known[names] = np.array(codes, dtype=np.int32)
@@ -84,7 +85,7 @@ def decode(
     """
     # Where not even this tells, nothing in the batch can be read, by any layout.
     layout = layout or detect(raws, rows, context) or CCCLayout(Form.CELLS, Counting.FILE)
-    vocabulary = _Vocabulary(layout.pairs)
+    vocabulary = Vocabulary(layout.pairs)
     decoded: list[int] = []
     parts: list[_Part] = []
     for raw, row in zip(raws, np.asarray(rows, dtype=np.int64).tolist(), strict=True):
@@ -106,7 +107,7 @@ def decode(
 
 
 def _parts_or_reason(
-    raw: Raw | Unreadable, row: int, layout: CCCLayout, context: CCCContext, vocabulary: _Vocabulary
+    raw: Raw | Unreadable, row: int, layout: CCCLayout, context: CCCContext, vocabulary: Vocabulary
 ) -> list[_Part] | str:
     if isinstance(raw, Unreadable):
         return str(raw)
@@ -116,9 +117,7 @@ def _parts_or_reason(
         return str(error)
 
 
-def _parts(
-    stored: Stored, row: int, layout: CCCLayout, context: CCCContext, vocabulary: _Vocabulary
-) -> Iterator[_Part]:
+def _parts(stored: Stored, row: int, layout: CCCLayout, context: CCCContext, vocabulary: Vocabulary) -> Iterator[_Part]:
     if (stored.members is not None) != layout.grouped:
         form = ("one matrix", "a group of matrices")
         msg = f"{form[not layout.grouped]} where other cells have {form[layout.grouped]}"
@@ -233,11 +232,11 @@ def _links(
     decoded: Sequence[int],
     layout: CCCLayout,
     context: CCCContext,
-    vocabulary: _Vocabulary,
+    vocabulary: Vocabulary,
 ) -> CCCLinks:
     own = [_is_own(part) for part in parts]
     sender = [np.full(np.count_nonzero(is_own), part.row) for part, is_own in zip(parts, own, strict=True)]
-    value, n_inexact = _as_float([part.matrix.data[is_own] for part, is_own in zip(parts, own, strict=True)])
+    value, n_inexact = as_float([part.matrix.data[is_own] for part, is_own in zip(parts, own, strict=True)])
     scores = layout.form is Form.SCORES
     return CCCLinks(
         rows=np.array(decoded, dtype=np.int64),
@@ -283,7 +282,7 @@ def _others(part: _Part, n_file: int) -> NDArray[np.int64]:
     return key
 
 
-def _as_float(values: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], int]:
+def as_float(values: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], int]:
     """Return the values as one array of float32, or float64 where float32 does not do, and how many are inexact."""
     wide = any(_needs_float64(value) for value in values)
     dtype = np.float64 if wide else np.float32

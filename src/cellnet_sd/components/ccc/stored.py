@@ -16,7 +16,7 @@ from cellnet_sd.sources.base import Raw
 _MATRIX_KEYS: Final = ("matrix", "data", "values", "scores", "weights", "X")
 """Names of the one matrix of a group that holds it beside lists of names."""
 
-_LIST_KEYS: Final = frozenset((*NEIGHBOUR_KEYS, *PAIR_KEYS, *LIGAND_KEYS, *RECEPTOR_KEYS))
+LIST_KEYS: Final = frozenset((*NEIGHBOUR_KEYS, *PAIR_KEYS, *LIGAND_KEYS, *RECEPTOR_KEYS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +99,12 @@ def _member(name: str, raw: Raw) -> Coordinates:
 
 
 def _is_list(name: str, member: Raw) -> bool:
-    return name in _LIST_KEYS and member.value is not None
+    return name in LIST_KEYS and member.value is not None
 
 
 def _lists(raw: Raw) -> Mapping[str, Any]:
-    attrs = {key: raw.attrs[key] for key in _LIST_KEYS & raw.attrs.keys()}
-    members = {key: raw.members[key].value for key in _LIST_KEYS & raw.members.keys() if not raw.members[key].is_group}
+    attrs = {key: raw.attrs[key] for key in LIST_KEYS & raw.attrs.keys()}
+    members = {key: raw.members[key].value for key in LIST_KEYS & raw.members.keys() if not raw.members[key].is_group}
     return attrs | members
 
 
