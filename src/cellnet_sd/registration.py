@@ -137,12 +137,13 @@ class _Windows:
         side = min(self.luminance.shape[1:])
         return int(np.clip(side // cell, 1, min(_BLOCKS, side)))
 
-    def spots(self, cell: float) -> int:
-        """Return how many cells of a grid of `cell` slide pixels the blocks lie in."""
+    def meet(self, cell: float) -> bool:
+        """Whether the blocks lie in enough cells of a grid of `cell` slide pixels for a correlation to rest on."""
+        from cellnet_sd.correlation import meets
+
         _, ys, xs = self.blocks(self.blocks_per_side(cell))
-        rows = ((self.top[:, None] + ys[:-1]) // cell).astype(np.int64)
-        cols = ((self.left[:, None] + xs[:-1]) // cell).astype(np.int64)
-        return len(np.unique((rows[:, :, None] << 32) + cols[:, None, :]))
+        room = np.empty((2, _LEAST_SPOTS), np.int64)
+        return meets(self.top, self.left, ys, xs, cell, _LEAST_SPOTS, *room)
 
 
 def _shrunk(image: NDArray[Any], factor: int) -> NDArray[Any]:
@@ -182,7 +183,7 @@ def _scan(integral: Floats, windows: _Windows, scales: Floats, blur: float) -> F
     """Return the correlation at each scale; -1 from the first scale on where too few pixels of the image are met."""
     found = np.full(len(scales), -1.0)
     for i, scale in enumerate(scales):
-        if windows.spots(scale * blur) < _LEAST_SPOTS:
+        if not windows.meet(float(scale * blur)):
             break
         found[i] = _correlation(integral, windows, scale, blur)
     return found
@@ -209,23 +210,13 @@ def _correlation(integral: Floats, windows: _Windows, scale: float, blur: float)
 
     Places that leave the image are left out. -1 where too few remain or one side is flat.
     """
+    from cellnet_sd.correlation import correlation
+
     means, ys, xs = windows.blocks(windows.blocks_per_side(scale * blur))
-    rows = _extents(windows.top, ys, scale, blur)
-    cols = _extents(windows.left, xs, scale, blur)
-    height, width = integral.shape[0] - 1, integral.shape[1] - 1
-    inside_y = (rows[0] >= 0) & (rows[1] <= height)
-    inside_x = (cols[0] >= 0) & (cols[1] <= width)
-    inside = inside_y[:, :, None] & inside_x[:, None, :]
-    if inside.sum() < _LEAST_SPOTS:
-        return -1.0
-    return _pearson(means[inside], _area_means(integral, rows, cols)[inside])
-
-
-def _extents(origin: Floats, edges: NDArray[np.int64], scale: float, blur: float) -> tuple[Floats, Floats]:
-    """Return where blocks (n, k) begin and end in image pixels; each at least `blur` pixels wide."""
-    begin, end = ((origin[:, None] + edge) / scale for edge in (edges[:-1], edges[1:]))
-    grow = np.maximum(blur - (end - begin), 0) / 2 if blur > 1 else 0.0
-    return begin - grow, end + grow
+    found = np.empty_like(means)
+    return correlation(
+        integral, means, windows.top, windows.left, ys, xs, float(scale), float(blur), _LEAST_SPOTS, found
+    )
 
 
 def _integral(image: Floats) -> Floats:
@@ -233,31 +224,6 @@ def _integral(image: Floats) -> Floats:
     table = np.zeros((image.shape[0] + 1, image.shape[1] + 1))
     table[1:, 1:] = image.cumsum(axis=0).cumsum(axis=1)
     return table
-
-
-def _area_means(integral: Floats, rows: tuple[Floats, Floats], cols: tuple[Floats, Floats]) -> Floats:
-    """Return the image's mean over each rectangle (n, k, k), of which edge pixels count by the part covered."""
-    ends = [[_at(integral, y, x) for x in cols] for y in rows]
-    sums = ends[1][1] - ends[0][1] - ends[1][0] + ends[0][0]
-    area = (rows[1] - rows[0])[:, :, None] * (cols[1] - cols[0])[:, None, :]
-    return np.asarray(sums / area)
-
-
-def _at(integral: Floats, y: Floats, x: Floats) -> Floats:
-    """Return the summed-area table (n, k, k) at fractional rows (n, k) and columns (n, k)."""
-    i = np.clip(y.astype(np.int64), 0, integral.shape[0] - 2)
-    j = np.clip(x.astype(np.int64), 0, integral.shape[1] - 2)
-    fy, fx = (y - i)[:, :, None], (x - j)[:, None, :]
-    i, j = i[:, :, None], j[:, None, :]
-    upper = integral[i, j] * (1 - fx) + integral[i, j + 1] * fx
-    lower = integral[i + 1, j] * (1 - fx) + integral[i + 1, j + 1] * fx
-    return np.asarray(upper * (1 - fy) + lower * fy)
-
-
-def _pearson(a: Floats, b: Floats) -> float:
-    a, b = a - a.mean(), b - b.mean()
-    spread = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / spread if spread > 1e-12 else -1.0
 
 
 def _judge(image: Floats, windows: _Windows, best: _Match, rival: float) -> Registration:
