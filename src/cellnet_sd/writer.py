@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from scipy.sparse import csr_matrix
     from spatialdata import SpatialData
+    from upath import UPath
 
 _BATCH = 256
 
@@ -35,7 +36,7 @@ def write(
     obj: "SpatialData | AnnData",
     path: str | Path,
     *,
-    source: str | Path | None = None,
+    source: "str | Path | UPath | None" = None,
     table: str = keys.TABLE,
     overwrite: bool = False,
 ) -> Path:
@@ -115,7 +116,7 @@ class _Object:
 
     adata: "AnnData"
     sdata: "SpatialData | None"
-    source: str | Path | None
+    source: "str | Path | UPath | None"
     notes: Notes
     _sources: dict[str, PatchSource | None] = field(default_factory=dict)
 
