@@ -84,11 +84,11 @@ def _cores() -> int:
 _TAKE: Final[Mapping[str, Callable[[object], object]]] = {
     "index": _flag,
     "cache_dir": _folder,
-    "block_cache": _folder_or_none,
     "progress": _flag,
     "batch_bytes": _bytes,
     "engine": _engine,
     "n_threads": _threads,
+    "block_cache": _folder_or_none,
 }
 
 
@@ -113,9 +113,6 @@ class Settings:
     cache_dir: Path
     """Where the indexes of files in read-only folders and of remote files go. Default: the user's cache folder."""
 
-    block_cache: Path | None
-    """Where what is read of remote files is kept for later calls; nowhere for `None`. Default: `None`."""
-
     progress: bool
     """Whether to show progress bars on a terminal. Default: true."""
 
@@ -128,15 +125,18 @@ class Settings:
     n_threads: int
     """How many threads read and decode. Default: the cores this process may use."""
 
+    block_cache: Path | None
+    """Where what is read of remote files is kept for later calls; nowhere for `None`. Default: `None`."""
+
     def __init__(self) -> None:
         defaults = {
             "index": True,
             "cache_dir": user_cache_path("cellnet_sd", appauthor=False),
-            "block_cache": None,
             "progress": True,
             "batch_bytes": 64 * 2**20,
             "engine": "auto",
             "n_threads": _cores(),
+            "block_cache": None,
         }
         for name, default in defaults.items():
             setattr(self, name, os.environ.get(_PREFIX + name.upper(), default))

@@ -106,11 +106,8 @@ class MemoryBytes(SparseBytes):
     """
 
     def __init__(self, path: Path, size: int) -> None:
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
-        self._map = mmap.mmap(-1, max(1, size), flags=flags)
-        if hasattr(mmap, "MADV_NOHUGEPAGE"):  # else each small write takes 2 MiB where the system prefers large pages
-            self._map.madvise(mmap.MADV_NOHUGEPAGE)
-        super().__init__(path, _read_only(self._map, size), np.zeros(_n_blocks(size), np.uint8))
+        self._map = _anonymous(size)
+        super().__init__(path, _read_only(self._map, size), _writable(_anonymous(_n_blocks(size))))
 
     def _put(self, start: int, data: bytes) -> None:
         self._map[start : start + len(data)] = data
@@ -142,7 +139,7 @@ class FolderBytes(SparseBytes):
             have = _of_length(self.local.with_suffix(".blocks"), _n_blocks(identity.size))
         except OSError as error:
             raise self._failed(error) from error
-        super().__init__(path, _read_only(data, identity.size), np.frombuffer(have, np.uint8))
+        super().__init__(path, _read_only(data, identity.size), _writable(have))
 
     def _put(self, start: int, data: bytes) -> None:
         try:
@@ -164,12 +161,28 @@ class FolderBytes(SparseBytes):
         return CellNetError(msg)
 
 
+def _anonymous(size: int) -> mmap.mmap:
+    """Return memory of which only what is written takes room."""
+    if not hasattr(os, "memfd_create"):
+        return mmap.mmap(-1, max(1, size))
+    descriptor = os.memfd_create("cellnet_sd")  # Linux refuses to map more than it has, unless it is a sparse file
+    try:
+        os.truncate(descriptor, max(1, size))
+        return mmap.mmap(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
 def _of_length(path: Path, size: int) -> mmap.mmap:
     """Map a file of this length, made of holes where it is new."""
     with path.open("ab") as file:  # what is there is kept, whoever makes it first
         os.truncate(file.fileno(), max(1, size))
     with path.open("r+b") as file:
         return mmap.mmap(file.fileno(), 0)
+
+
+def _writable(mapped: mmap.mmap) -> NDArray[np.uint8]:
+    return np.frombuffer(mapped, np.uint8)
 
 
 def _read_only(mapped: mmap.mmap, size: int) -> NDArray[np.uint8]:
