@@ -28,6 +28,7 @@ from cellnet_sd.errors import (
     AccessDeniedError,
     CellNetError,
     LayoutError,
+    MalformedCellError,
     MissingDependencyError,
     NoIndexError,
     RemoteError,
@@ -272,8 +273,7 @@ def test_runs_are_joined_over_small_gaps_and_cut_where_they_are_long(tmp_path: P
     stored.bring(np.array([10, 50_000, 2**20, 2**30, 2**30 + 7, -4]), np.array([20, 10, 2**24 + 1, 99, 5, 9]))
     assert asked == [
         (0, 13 * BLOCK),
-        (2**20, 2**20 + 2**23),
-        (2**20 + 2**23, 2**20 + 2**24),
+        *((2**20 + n * 2**22, 2**20 + (n + 1) * 2**22) for n in range(4)),
         (2**20 + 2**24, 2**20 + 2**24 + BLOCK),
         (2**30, 2**30 + 5),
     ]
@@ -407,6 +407,19 @@ def test_a_failing_network_is_no_malformed_cell(web: Server, on_error: Any) -> N
     for engine in ("auto", "h5py"):
         with pytest.raises(RemoteError, match=r"tissue\.h5"):
             cn.read_anndata(url, on_error=on_error, engine=engine)
+
+
+def test_what_takes_a_process_of_its_own_is_left_to_local_files(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "odd.h5", "w") as root:
+        root.create_dataset("Cell_1/expression", data=np.arange(4), chunks=(4,), scaleoffset=0)
+        root["Cell_2/expression"] = np.arange(4)
+    with quiet(), serving(tmp_path) as server:
+        cn.index(tmp_path / "odd.h5")
+        url = server.url("odd.h5")
+        with pytest.raises(MalformedCellError, match=r"odd\.h5.*Cell_1.*Download the file"):
+            cn.read_anndata(url)
+        assert cn.read_anndata(url, on_error="skip").obs_names.tolist() == ["Cell_2"]
+        assert cn.read_anndata(url, engine="h5py").n_obs == 2
 
 
 def test_nobody_there_is_said(tissue: SyntheticTissue) -> None:

@@ -14,6 +14,7 @@ import click
 from click.core import ParameterSource
 
 from cellnet_sd.errors import CellNetError, CellNetWarning
+from cellnet_sd.sources.paths import source_path
 
 Decorator = Callable[[Any], Any]
 
@@ -60,8 +61,8 @@ class _Source(click.Path):
     """A file that is there, or a URL, which is looked at by what reads it."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return a path, or the URL as it is."""
-        return value if "://" in str(value) else super().convert(value, param, ctx)
+        """Return the path, or the URL."""
+        return source_path(value) if "://" in str(value) else super().convert(value, param, ctx)
 
 
 _FILE: Final = _Source(exists=True, dir_okay=False, path_type=Path)

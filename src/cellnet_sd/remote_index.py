@@ -1,6 +1,6 @@
 """The index beside a remote file: read column by column, and kept in the user's cache folder as far as it was read."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -47,15 +47,13 @@ class RemoteIndex:
         found._bring([(size - footer, footer)])
         return found
 
-    def bring(self, columns: Iterable[str], groups: Iterable[int] | None) -> Path:
-        """Bring columns of some row groups, of all for `None`; return the local file that holds them."""
+    def bring(self, columns: Iterable[str], groups: Iterable[int] | None) -> None:
+        """Bring columns of some row groups, of all for `None`."""
         import pyarrow.parquet as pq
 
-        path = self.stored.local
-        metadata = pq.read_metadata(path)
+        metadata = pq.read_metadata(self.stored.local)
         here = range(metadata.num_row_groups) if groups is None else groups
         self._bring(_chunks(metadata, set(columns), here))
-        return path
 
     def _bring(self, runs: Iterable[tuple[int, int]]) -> None:
         address, size = np.array([*runs, (0, 0)], np.int64).T
@@ -82,6 +80,10 @@ Candidate = Path | RemoteIndex
 """A place that may hold an index."""
 
 
-def at_hand(candidate: Candidate, columns: Iterable[str] = (), groups: Iterable[int] | None = None) -> Path:
+def at_hand(candidate: Candidate, columns: Collection[str] = (), groups: Iterable[int] | None = None) -> Path:
     """Return the local file of an index, with some of its columns at hand."""
-    return candidate if isinstance(candidate, Path) else candidate.bring(columns, groups)
+    if isinstance(candidate, Path):
+        return candidate
+    if columns:
+        candidate.bring(columns, groups)
+    return candidate.stored.local

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, cast
 
 from cellnet_sd.errors import AccessDeniedError, LayoutError, MissingDependencyError, RemoteError
+from cellnet_sd.progress import progress
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 Range = tuple[int, int]
 _PAUSES: Final = (0.1, 0.4, 1.6)
 """Seconds after which what failed is tried again."""
-_AT_ONCE: Final = 2**27
-"""Bytes that are fetched before they are handed on."""
+_AT_ONCE: Final = 2**25
+"""Bytes that are fetched at the same time."""
 _TAGS: Final = ("ETag", "etag", "md5Hash", "Content-MD5", "LastModified", "Last-Modified", "mtime", "created")
 """What file systems call that which changes with a file, the surest first."""
 _CLIENTS: Final = (("aiohttp", "ClientError"), ("botocore.exceptions", "BotoCoreError"))
@@ -101,7 +102,9 @@ def ranges_of(path: Path, ranges: Sequence[Range]) -> Iterator[tuple[int, bytes]
         If a range cannot be had, or is not served whole.
     """
     files, name = _file_system(path)
-    for batch in _batches(ranges):
+    batches = list(_batches(ranges))
+    shown = progress(batches, total=len(batches), desc=f"Fetching {path.name}", unit=f"{_AT_ONCE / 1e6:.0f} MB")
+    for batch in batches if len(batches) == 1 else shown:
         yield from _fetched(path, files, name, batch)
 
 
@@ -137,11 +140,13 @@ def _is_there(path: Path) -> bool:
 
 def _batches(ranges: Sequence[Range]) -> Iterator[list[Range]]:
     batch: list[Range] = []
-    for each in ranges:
-        batch.append(each)
-        if sum(stop - start for start, stop in batch) >= _AT_ONCE:
+    size = 0
+    for start, stop in ranges:
+        batch.append((start, stop))
+        size += stop - start
+        if size >= _AT_ONCE:
             yield batch
-            batch = []
+            batch, size = [], 0
     if batch:
         yield batch
 

@@ -26,7 +26,7 @@ Ints = NDArray[np.int64]
 BLOCK: Final = 2**12
 """Bytes that are brought together: a page of memory."""
 _GAP: Final = 2**16 // BLOCK
-_RUN: Final = 2**23 // BLOCK
+_RUN: Final = 2**22 // BLOCK
 """Blocks between two runs that are still asked for as one, and the most that are asked for as one.
 
 A request takes about as long as 64 KiB take to come.
