@@ -248,6 +248,30 @@ def test_ten_cells_are_few_ranges_and_few_bytes(big: Server) -> None:
         assert 0 < len(big.parts_of("big.h5")) <= 10
 
 
+def test_values_that_are_referred_to_take_three_rounds(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    stored = [rng.integers(0, 256, size, dtype=np.uint8) for size in rng.integers(3_000, 200_000, 60)]
+    with h5py.File(tmp_path / "varying.h5", "w") as root:
+        root["gene_names"] = ["A", "B"]
+        for row, values in enumerate(stored):
+            root[f"Cell_{row}/expression"] = np.array([0.5, row])
+            encoded = root.create_dataset(f"Cell_{row}/images/cell_patch", (1,), h5py.vlen_dtype(np.uint8))
+            encoded[0] = values
+    with quiet(), serving(tmp_path) as server:
+        with pytest.raises(CellNetError):  # they are no pictures, but bytes are what this is about
+            cn.patches(tmp_path / "varying.h5", "cell")
+        source = open_source(server.url("varying.h5"))
+        source.index.load_located(Component.CELL_PATCH)
+        server.asked.clear()
+        server.delay = 0.02
+        rows = np.arange(0, 60, 3)
+        for own, row in zip(source.fetch(Component.CELL_PATCH, rows), rows, strict=True):
+            np.testing.assert_array_equal(own.value[0], stored[row])
+        alone = [each for each in server.parts_of("varying.h5") if each.together == 1]
+        assert len(alone) <= 3
+        assert server.bytes_of("varying.h5") < 2 * sum(len(stored[row]) for row in rows)
+
+
 def test_a_selection_asks_for_nothing_of_other_components(tissue: SyntheticTissue, web: Server) -> None:
     adata = cn.read_anndata(web.url("tissue.h5"), expression=False, ccc=False, captions=False)
     assert adata.n_obs == 240
@@ -407,6 +431,14 @@ def test_a_failing_network_is_no_malformed_cell(web: Server, on_error: Any) -> N
     for engine in ("auto", "h5py"):
         with pytest.raises(RemoteError, match=r"tissue\.h5"):
             cn.read_anndata(url, on_error=on_error, engine=engine)
+
+
+def test_a_folder_is_no_file(web: Server) -> None:
+    fsspec.filesystem("memory").pipe("/folder/a.h5", b"")
+    with pytest.raises(LayoutError, match="folder is a folder"):
+        cn.open("memory://folder")
+    with pytest.raises(NoIndexError):
+        cn.open("memory://folder/a.h5")
 
 
 def test_what_takes_a_process_of_its_own_is_left_to_local_files(tmp_path: Path) -> None:
