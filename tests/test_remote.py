@@ -34,7 +34,7 @@ from cellnet_sd.errors import (
     RemoteError,
     SourceMovedError,
 )
-from cellnet_sd.indexfile import Identity
+from cellnet_sd.identity import Identity
 from cellnet_sd.layout import Component
 from cellnet_sd.sources import remote
 from cellnet_sd.sources.hdf5_fetch import fetch_cells

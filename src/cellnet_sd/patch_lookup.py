@@ -14,7 +14,7 @@ from cellnet_sd.components import images
 from cellnet_sd.components.images import Frame
 from cellnet_sd.errors import LayoutError, SourceMovedError
 from cellnet_sd.findings import Choices
-from cellnet_sd.indexfile import Identity
+from cellnet_sd.identity import Identity
 from cellnet_sd.layout import PATCHES, Component
 from cellnet_sd.notes import provenance
 from cellnet_sd.rows import CellOrder

@@ -11,7 +11,7 @@ from cellnet_sd.settings import settings
 from cellnet_sd.sources.sparse_bytes import FolderBytes
 
 if TYPE_CHECKING:
-    from cellnet_sd.indexfile import Identity
+    from cellnet_sd.identity import Identity
 
 _TAIL: Final = 2**16
 """Bytes at the end that are brought before it is known how long Parquet's footer is."""

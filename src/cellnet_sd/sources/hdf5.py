@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cellnet_sd.cellindex import CellIndex
 from cellnet_sd.errors import SourceMovedError
 from cellnet_sd.findings import Choices
-from cellnet_sd.indexfile import Identity
+from cellnet_sd.identity import Identity
 from cellnet_sd.layout import Component
 from cellnet_sd.sources.access import Access
 from cellnet_sd.sources.base import Compressed, Packed, Raw, Unreadable

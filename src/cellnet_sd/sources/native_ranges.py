@@ -15,7 +15,7 @@ from cellnet_sd.sources.native_values import Bytes, is_decoded
 from cellnet_sd.sources.sparse_bytes import FolderBytes, MemoryBytes, SparseBytes
 
 if TYPE_CHECKING:
-    from cellnet_sd.indexfile import Identity
+    from cellnet_sd.identity import Identity
 
 Ints = NDArray[np.int64]
 _PLAIN: Final = ("compact", "contiguous")

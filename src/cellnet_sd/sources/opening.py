@@ -10,7 +10,8 @@ from cellnet_sd.cellindex import CellIndex, from_facts, reordered, with_slides
 from cellnet_sd.detection import detect
 from cellnet_sd.errors import FileBusyError, LayoutError, NoIndexError
 from cellnet_sd.findings import Choices
-from cellnet_sd.indexfile import Identity, index_paths
+from cellnet_sd.identity import Identity
+from cellnet_sd.indexfile import index_paths
 from cellnet_sd.layout import CELL_MARKERS
 from cellnet_sd.settings import settings
 from cellnet_sd.sources.access import Access, Engine

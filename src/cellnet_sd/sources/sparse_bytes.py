@@ -20,7 +20,7 @@ from cellnet_sd.errors import CellNetError
 from cellnet_sd.sources.remote import ranges_of, served
 
 if TYPE_CHECKING:
-    from cellnet_sd.indexfile import Identity
+    from cellnet_sd.identity import Identity
 
 Ints = NDArray[np.int64]
 BLOCK: Final = 2**12
