@@ -32,7 +32,7 @@ from cellnet_sd.settings import settings
 from cellnet_sd.sources.columns import PREFIX, LocatedWords, arrow_columns, is_of, located_from, words_of
 from cellnet_sd.sources.facts import FormColumn, Stated, StoredForm
 from cellnet_sd.sources.locations import Located
-from cellnet_sd.sources.paths import beside, is_remote
+from cellnet_sd.sources.paths import beside, file_name, is_remote
 
 VERSION = 2
 SUFFIX = ".cnindex"
@@ -67,7 +67,7 @@ class _Metadata(_State):
 def index_paths(path: Path) -> tuple[Path, Path]:
     """Return where the index of the file at `path` is looked for: beside it, then in the user's cache folder."""
     where = hashlib.blake2b(os.fsencode(str(path) if is_remote(path) else path.resolve()), digest_size=8).hexdigest()
-    return beside(path, SUFFIX), settings.cache_dir / f"{path.name}-{where}{SUFFIX}"
+    return beside(path, SUFFIX), settings.cache_dir / f"{file_name(path)}-{where}{SUFFIX}"
 
 
 def load(path: Path, identity: Identity) -> CellIndex | None:

@@ -47,6 +47,11 @@ def is_remote(path: Path) -> bool:
     return not isinstance(path, Path)
 
 
+def file_name(path: Path) -> str:
+    """Return the name of a file, without the query of a URL."""
+    return path.name.partition("?")[0] if is_remote(path) else path.name
+
+
 def beside(path: Path, suffix: str) -> Path:
     """Return the path with `suffix` after its name; before the query of a URL, if it has one."""
     url, mark, query = str(path).partition("?")

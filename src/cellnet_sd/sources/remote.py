@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, cast
 
 from cellnet_sd.errors import AccessDeniedError, LayoutError, MissingDependencyError, RemoteError
 from cellnet_sd.progress import progress
+from cellnet_sd.sources.paths import file_name
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -103,7 +104,7 @@ def ranges_of(path: Path, ranges: Sequence[Range]) -> Iterator[tuple[int, bytes]
     """
     files, name = _file_system(path)
     batches = list(_batches(ranges))
-    shown = progress(batches, total=len(batches), desc=f"Fetching {path.name}", unit=f"{_AT_ONCE / 1e6:.0f} MB")
+    shown = progress(batches, total=len(batches), desc=f"Fetching {file_name(path)}", unit=f"{_AT_ONCE / 1e6:.0f} MB")
     for batch in batches if len(batches) == 1 else shown:
         yield from _fetched(path, files, name, batch)
 

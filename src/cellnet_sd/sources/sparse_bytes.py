@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellnet_sd.errors import CellNetError
+from cellnet_sd.sources.paths import file_name
 from cellnet_sd.sources.remote import ranges_of, served
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class FolderBytes(SparseBytes):
 
     def __init__(self, path: Path, identity: "Identity", folder: Path) -> None:
         state = f"{path}\n{identity.size}\n{identity.digest}\n{identity.tag}"
-        name = f"{path.name.partition('?')[0]}-{hashlib.blake2b(state.encode(), digest_size=12).hexdigest()}"
+        name = f"{file_name(path)}-{hashlib.blake2b(state.encode(), digest_size=12).hexdigest()}"
         self.local = folder / f"{name}.bytes"
         try:
             folder.mkdir(parents=True, exist_ok=True)
