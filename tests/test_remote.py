@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import pickle
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -498,6 +499,17 @@ def test_urls_and_paths_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="of host holds a password") as caught:
         source_path("https://me:hidden@host/a.h5")
     assert "hidden" not in str(caught.value)
+
+
+def test_a_file_in_an_archive_is_read_by_a_chained_url(tissue: SyntheticTissue, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "tissue.zip", "w") as archive:
+        for path in (tissue.path, tissue.path.with_name("tissue.h5.cnindex")):
+            archive.write(path, path.name)
+    with serving(tmp_path) as server:
+        f = cn.open(f"zip://tissue.h5::{server.url('tissue.zip')}")
+        np.testing.assert_array_equal(f.expression[:3].toarray(), cn.open(tissue.path).expression[:3].toarray())
+    with pytest.raises(ValueError, match=r"simplecache:: off.*block_cache"):
+        cn.open("simplecache::memory://a/b.h5")
 
 
 def test_gene_lists_beside_a_remote_file_name_its_genes(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 _LOCAL: Final = ("file", "local")
 _WITH_QUERY: Final = ("http", "https")
+_CACHES: Final = ("simplecache", "filecache", "blockcache", "cached")
 
 
 def source_path(path: "str | Path | UPath") -> Path:
@@ -22,7 +23,8 @@ def source_path(path: "str | Path | UPath") -> Path:
     Raises
     ------
     ValueError
-        If a URL holds a password, which would end up in outputs and messages, or names no file system.
+        If a URL holds a password, which would end up in outputs and messages, names no file system, or one of fsspec's
+        caches, which fetch one range after the other.
     """
     if isinstance(path, Path) or "://" not in str(path):
         return Path(str(path)).expanduser().absolute()
@@ -32,6 +34,9 @@ def source_path(path: "str | Path | UPath") -> Path:
     from upath import UPath
 
     url = UPath(path)
+    if url.protocol in _CACHES:
+        msg = f"{url}: take {url.protocol}:: off. To keep what is read, set cellnet_sd.settings.block_cache."
+        raise ValueError(msg)
     return Path(url.path) if url.protocol in _LOCAL else cast("Path", url)
 
 
