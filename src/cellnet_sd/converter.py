@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
+from msgspec.structs import astuple
 
 from cellnet_sd import keys
 from cellnet_sd.conversion.matrix import StagedMatrix, rows_of_part
@@ -15,9 +16,12 @@ from cellnet_sd.elements import Pictures, plan_pictures
 from cellnet_sd.layout import Component
 from cellnet_sd.outputs import check_output
 from cellnet_sd.reader import builder_of, read, read_anndata
+from cellnet_sd.sources.paths import require_local
 from cellnet_sd.table import TableBuilder, patch_numbers
 
 if TYPE_CHECKING:
+    from upath import UPath
+
     from cellnet_sd.conversion.tables import ZarrMatrix
 
 Kind = Literal["spatialdata", "anndata"]
@@ -28,7 +32,7 @@ _MOST_ROWS: Final = 4096
 
 
 def convert(
-    src: str | Path,
+    src: "str | Path | UPath",
     dst: str | Path,
     *,
     kind: Kind | None = None,
@@ -45,7 +49,7 @@ def convert(
     Parameters
     ----------
     src
-        A Cell-NET HDF5 file.
+        A Cell-NET HDF5 file, or its URL.
     dst
         What to write; its ending, `.zarr` or `.h5ad`, says what.
     kind
@@ -76,7 +80,7 @@ def convert(
     CellNetError
         As `read`.
     """
-    dst = Path(dst).expanduser().absolute()
+    dst = require_local(dst, "a conversion writes to a local folder. Copy the result there.")
     kind = _kind_of(dst, kind)
     asked = _asked(read if kind == "spatialdata" else read_anndata, src, options)
     check_output(dst, overwrite=overwrite)
@@ -101,7 +105,7 @@ def _kind_of(dst: Path, kind: Kind | None) -> Kind:
     return kind or ("spatialdata" if dst.suffix == _ZARR else "anndata")
 
 
-def _asked(reader: Callable[..., Any], src: str | Path, options: Mapping[str, Any]) -> dict[str, Any]:
+def _asked(reader: Callable[..., Any], src: "str | Path | UPath", options: Mapping[str, Any]) -> dict[str, Any]:
     """Return all parameters of a reader, as given or by default."""
     known = inspect.signature(reader).parameters
     if unknown := options.keys() - known.keys():
@@ -128,7 +132,7 @@ def _plan(builder: TableBuilder, kind: Kind, memory: int | str, asked: Mapping[s
 
     source = builder.source
     options = {name: tokenize(value) for name, value in asked.items() if name not in ("path", "index", "n_threads")}
-    identity = [str(source.path), source.identity.size, source.identity.mtime_ns, source.identity.digest]
+    identity = [str(source.path), *astuple(source.identity)]
     return {
         "format": _FORMAT,
         "version": version("cellnet-sd"),

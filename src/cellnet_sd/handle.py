@@ -3,7 +3,7 @@
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -24,12 +24,17 @@ from cellnet_sd.selection import named_rows
 from cellnet_sd.sources.access import Engine
 from cellnet_sd.sources.base import Source
 from cellnet_sd.sources.opening import open_source
+from cellnet_sd.sources.paths import require_local
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
+    from upath import UPath
     from xarray import DataArray
 
 Level = Literal["cell", "tissue", "wsi"]
+_INDEXED: Final = (
+    "all of a file is read to index it. Where the file is, run `cellnet-sd index FILE`, and put FILE.cnindex beside it."
+)
 
 
 class CellNetFile:
@@ -43,7 +48,7 @@ class CellNetFile:
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """The file; a `UPath` if it is remote."""
         return self._source.path
 
     def __len__(self) -> int:
@@ -146,7 +151,7 @@ def _as_rows(source: Source, rows: Any) -> NDArray[np.int64]:
 
 
 def open_file(
-    path: str | Path,
+    path: "str | Path | UPath",
     *,
     expression: ExpressionKind | None = None,
     ccc_layout: CCCLayoutName | None = None,
@@ -164,7 +169,7 @@ def open_file(
     Parameters
     ----------
     path
-        A Cell-NET HDF5 file.
+        A Cell-NET HDF5 file, or its URL.
     expression, ccc_layout, gene_list, slide_key, cell_order, mpp, wsi_scale, index, engine, n_threads
         As in `read`.
 
@@ -215,9 +220,12 @@ def build_index(path: str | Path, *, engine: Engine | None = None, n_threads: in
     ------
     FileNotFoundError
         If there is no such file.
+    RemoteError
+        If it is a URL.
     CellNetError
         If it is no Cell-NET file, or the index can be saved nowhere.
     """
+    path = require_local(path, _INDEXED)
     source = open_source(path, index=True, engine=engine, n_threads=n_threads)
     saved = saved_at(source.path, source.identity)
     assert saved is not None  # it was loaded from there, or has just been saved

@@ -17,6 +17,7 @@ from cellnet_sd.table import Switches, TableBuilder
 if TYPE_CHECKING:
     from anndata import AnnData
     from spatialdata import SpatialData
+    from upath import UPath
 
 Images = bool | Sequence[Literal["wsi", "tissue", "cell"]]
 Patches = Sequence[Literal["cell", "tissue"]]
@@ -25,7 +26,7 @@ _STACKED = ("cell", "tissue")
 
 
 def read(
-    path: str | Path,
+    path: "str | Path | UPath",
     *,
     where: str | None = None,
     cells: Cells | None = None,
@@ -55,7 +56,8 @@ def read(
     Parameters
     ----------
     path
-        A Cell-NET HDF5 file.
+        A Cell-NET HDF5 file, or its URL, such as `"s3://bucket/cellnet.h5"`; a `UPath` where the file system takes
+        options. Of a remote file, whose index must be there, only the bytes that are needed are fetched.
     where
         Which cells: a pandas `DataFrame.query` expression on the attributes and `slide`, such as
         `"tissue == 'Lymph node' and cell_diameter > 8"`. Nothing is read of the cells it leaves out.
@@ -115,6 +117,8 @@ def read(
     ------
     FileNotFoundError
         If there is no such file.
+    RemoteError
+        If a remote file cannot be reached, or has no index (`NoIndexError`).
     LayoutError
         If it is not Cell-NET, or a component cannot be told for sure.
     MalformedCellError
@@ -134,7 +138,7 @@ def read(
 
 
 def read_anndata(
-    path: str | Path,
+    path: "str | Path | UPath",
     *,
     where: str | None = None,
     cells: Cells | None = None,
