@@ -28,7 +28,8 @@ Kind = Literal["spatialdata", "anndata"]
 _ZARR, _H5AD = ".zarr", ".h5ad"
 _FORMAT: Final = 1
 """Of what is staged and marked: a conversion goes on only from its own."""
-_MOST_ROWS: Final = 4096
+_AS_READ: Final = {"convert_strings_to_categoricals": False}
+"""Text stays text: by default, anndata writes columns of it whose values repeat, such as captions, as categoricals."""
 
 
 def convert(
@@ -168,7 +169,7 @@ class _Conversion:
         if self.adata.X is None:
             return None
         budget = self.memory // (2 * self.n_threads)
-        part_rows = rows_of_part(self.builder.index.findings.nnz_per_cell, budget, _MOST_ROWS)
+        part_rows = rows_of_part(self.builder.index.findings.nnz_per_cell, budget)
         staged = StagedMatrix(self.space, self.builder.source, self.builder.rows, self.builder.columns, part_rows)
         self.space.run(staged.jobs(), "Reading expression", self.n_threads)
         return staged
@@ -193,7 +194,7 @@ class _Conversion:
         staged, place = self._staged(), ZarrMatrix(self.space.output / X)
 
         def write() -> None:
-            without_values(self.adata).write_zarr(self.space.output)
+            without_values(self.adata).write_zarr(self.space.output, **_AS_READ)
             if staged is not None:
                 place.make(staged)
 
@@ -207,7 +208,7 @@ class _Conversion:
         staged = self._staged()
 
         def write() -> None:
-            without_values(self.adata).write_h5ad(self.space.output, compression="gzip")
+            without_values(self.adata).write_h5ad(self.space.output, compression="gzip", **_AS_READ)
             if staged is not None:
                 pack_hdf5(self.space.output, staged)
 

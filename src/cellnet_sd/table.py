@@ -227,6 +227,10 @@ class TableBuilder:
                 {slide.name: slide.original for slide in self.index.findings.slides}, ensure_ascii=False
             ),
             "mpp": json.dumps({slide.name: slide.mpp for slide in self.index.findings.slides}, ensure_ascii=False),
+            keys.PATCH_SIZES: json.dumps(
+                {level: frame.shape[:2] for level, frame in self.index.findings.frames.items()}
+            ),
+            keys.ANCHORED: json.dumps(self.index.findings.anchored),
             "wsi_scale": json.dumps({s.name: s.wsi_scale for s in self.index.findings.slides}, ensure_ascii=False),
             "without_ccc": json.dumps(self._without_ccc(adata), ensure_ascii=False),
             "genes": json.dumps(self._renamed_genes(), ensure_ascii=False),

@@ -54,7 +54,7 @@ class ZarrMatrix:
             path, n_values = self.folder / name, int(indptr[-1])
             make_array(path, (n_values,), dtype, chunks=(VALUE_CHUNK,), shards=(VALUE_SHARD,), like=about(path))
         path = self.folder / INDPTR
-        make_array(path, indptr.shape, indptr.dtype, chunks=(VALUE_SHARD,), like=about(path))
+        make_array(path, indptr.shape, indptr.dtype, chunks=(VALUE_CHUNK,), shards=(VALUE_SHARD,), like=about(path))
         open_array(path)[:] = indptr
 
     def jobs(self, matrix: StagedMatrix) -> Sequence[Job]:

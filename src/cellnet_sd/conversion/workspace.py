@@ -122,6 +122,11 @@ def _as_they_end(futures: Sequence[Future[None]]) -> Iterator[Future[None]]:
         yield from done
 
 
+def folder_of(target: Path) -> Path:
+    """Return the folder of an unfinished conversion to `target`."""
+    return target.with_name(f".{target.name}.converting")
+
+
 @contextmanager
 def workspace(target: Path, plan: Mapping[str, Any]) -> Iterator[Workspace]:
     """Give the folder of a conversion to `target`: that of an interrupted one if it was the same, else a new one.
@@ -138,7 +143,7 @@ def workspace(target: Path, plan: Mapping[str, Any]) -> Iterator[Workspace]:
     ConversionError
         If another process converts to `target`.
     """
-    folder = target.with_name(f".{target.name}.converting")
+    folder = folder_of(target)
     folder.mkdir(exist_ok=True)
     with (folder / _LOCK).open("w") as lock:
         try:
