@@ -118,6 +118,7 @@ OPTIONS: Final[Mapping[str, Decorator]] = MappingProxyType(
                         "What a .zarr is to hold: everything, or the table alone.  [default: spatialdata]"),
         "memory": _option("memory", str, "About how much memory expression and images may take on their way.",
                           default="2GB", show_default=True),
+        "client": _option("client", str, "Address of a dask scheduler whose workers do the work.", metavar="ADDRESS"),
         "overwrite": _option("overwrite", None, "Replace OUT if it exists.", is_flag=True),
     }
 )  # fmt: skip
@@ -277,7 +278,7 @@ def info(path: Path, **_: Any) -> None:
 
 @main.command()
 @click.argument("path", metavar="FILE", type=_FILE)
-@parameters("engine", "n_threads")
+@parameters("client", "engine", "n_threads")
 def index(path: Path, **_: Any) -> None:
     """Build the index of FILE: it then opens at once."""
     from cellnet_sd.handle import build_index
@@ -305,7 +306,7 @@ def validate(path: Path, **_: Any) -> None:
 @main.command()
 @click.argument("src", metavar="FILE", type=_FILE)
 @click.argument("dst", metavar="OUT", type=click.Path(path_type=Path))
-@parameters("kind", "memory", "overwrite", *_READ)
+@parameters("kind", "memory", "client", "overwrite", *_READ)
 def convert(src: Path, dst: Path, **_: Any) -> None:
     """Convert FILE, of any size, to SpatialData or AnnData.
 

@@ -15,9 +15,14 @@ from cellnet_sd.elements import Pictures, plan_pictures
 from cellnet_sd.layout import Component
 from cellnet_sd.outputs import check_output
 from cellnet_sd.reader import builder_of, read, read_anndata
+from cellnet_sd.sources.access import Access
+from cellnet_sd.sources.base import Source
 from cellnet_sd.table import TableBuilder, patch_numbers
+from cellnet_sd.workers import Threads, Workers, workers_of
 
 if TYPE_CHECKING:
+    from distributed import Client
+
     from cellnet_sd.conversion.tables import ZarrMatrix
 
 Kind = Literal["spatialdata", "anndata"]
@@ -33,6 +38,7 @@ def convert(
     *,
     kind: Kind | None = None,
     memory: int | str = "2GB",
+    client: "Client | str | None" = None,
     overwrite: bool = False,
     **options: Any,
 ) -> Path:
@@ -52,7 +58,11 @@ def convert(
         What a `.zarr` is to hold: `"spatialdata"`, everything, or `"anndata"`, the table alone, as an `.h5ad` does.
     memory
         About how much memory may hold expression and images on their way, in bytes or as `"500MB"`. The table's other
-        columns are in memory besides.
+        columns are in memory besides. With `client`, of each worker.
+    client
+        A `distributed.Client`, or the address of a dask scheduler, whose workers do the parts in place of threads. They
+        see `src`, and the folder of `dst`, under the same paths. Each part is done on `n_threads` threads, 1 by
+        default. A part that is lost with its worker is done again by another.
     overwrite
         Whether an existing `dst` is replaced.
     **options
@@ -71,6 +81,8 @@ def convert(
         If `dst` exists and `overwrite` is false.
     ConversionError
         If another process converts to `dst`, or the disk is full.
+    ClusterError
+        If workers of `client` die of the same part again and again, or the cluster is closed.
     ValueError
         If `dst` has another ending, or an option is no parameter of the reader.
     CellNetError
@@ -80,11 +92,13 @@ def convert(
     kind = _kind_of(dst, kind)
     asked = _asked(read if kind == "spatialdata" else read_anndata, src, options)
     check_output(dst, overwrite=overwrite)
-    builder, levels = builder_of({**asked, "backed": True})
-    with workspace(dst, _plan(builder, kind, memory, asked)) as space:
-        _Conversion(builder, levels, space, _bytes(memory)).run(kind)
-        check_output(dst, overwrite=overwrite)
-        space.finish()
+    with workers_of(client, Access.of(asked["engine"], asked["n_threads"]).n_threads) as workers:
+        builder, levels = builder_of({**asked, "backed": True}, workers)
+        with workspace(dst, _plan(builder, kind, memory, asked)) as space:
+            source = builder.source.on_threads(asked["n_threads"] or 1) if workers.are_remote else builder.source
+            _Conversion(builder, source, levels, space, workers, _bytes(memory)).run(kind)
+            check_output(dst, overwrite=overwrite)
+            space.finish()
     return dst
 
 
@@ -142,10 +156,18 @@ def _plan(builder: TableBuilder, kind: Kind, memory: int | str, asked: Mapping[s
 class _Conversion:
     """One conversion, step by step; each is skipped where an earlier run has finished it."""
 
-    def __init__(self, builder: TableBuilder, levels: tuple[str, ...], space: Workspace, memory: int) -> None:
-        self.builder, self.levels, self.space, self.memory = builder, levels, space, memory
+    def __init__(
+        self,
+        builder: TableBuilder,
+        source: Source,
+        levels: tuple[str, ...],
+        space: Workspace,
+        workers: Workers,
+        memory: int,
+    ) -> None:
+        self.builder, self.source, self.levels, self.space = builder, source, levels, space
+        self.workers, self.memory = workers, memory
         self.adata = builder.build()
-        self.n_threads = builder.source.access.n_threads
 
     def run(self, kind: Kind) -> None:
         if kind == "spatialdata":
@@ -163,16 +185,16 @@ class _Conversion:
         """Return the matrix, all its parts staged; `None` where none is asked for."""
         if self.adata.X is None:
             return None
-        budget = self.memory // (2 * self.n_threads)
+        budget = self.memory // (2 * self.workers.n_sharing)
         part_rows = rows_of_part(self.builder.index.findings.nnz_per_cell, budget, _MOST_ROWS)
-        staged = StagedMatrix(self.space, self.builder.source, self.builder.rows, self.builder.columns, part_rows)
-        self.space.run(staged.jobs(), "Reading expression", self.n_threads)
+        staged = StagedMatrix(self.space, self.source, self.builder.rows, self.builder.columns, part_rows)
+        self.space.run(staged.jobs(), "Reading expression", self.workers)
         return staged
 
     def _fill(self, place: "ZarrMatrix", staged: StagedMatrix | None) -> None:
         """Pack the staged matrix into its place."""
         if staged is not None:
-            self.space.run(place.jobs(staged), "Packing expression", self.n_threads)
+            self.space.run(place.jobs(staged), "Packing expression", self.workers)
 
     def _once(self, name: str, make: Callable[[], None]) -> None:
         """Make the output without its bulk, from nothing, unless an earlier run has."""
@@ -181,7 +203,7 @@ class _Conversion:
             remove(self.space.output)
             make()
 
-        self.space.run([Job(name, run)], "Writing the table", 1)
+        self.space.run([Job(name, run)], "Writing the table", Threads(1))
 
     def _anndata_zarr(self) -> None:
         from cellnet_sd.conversion.tables import X, ZarrMatrix, without_values
@@ -228,18 +250,18 @@ class _Conversion:
         self.builder.notes.speak(stacklevel=5)
         self._fill(place, staged)
         slides, stacks = outputs_of(output, pictures)
-        self.space.run([job for stack in stacks for job in stack.jobs()], "Writing patches", self.n_threads)
-        self.space.run([job for slide in slides for job in slide.jobs()], "Rebuilding slides", self.n_threads)
+        self.space.run([job for stack in stacks for job in stack.jobs()], "Writing patches", self.workers)
+        self.space.run([job for slide in slides for job in slide.jobs()], "Rebuilding slides", self.workers)
         for slide in slides:
             for jobs in slide.coarser():
-                self.space.run(jobs, "Halving slides", self.n_threads)
+                self.space.run(jobs, "Halving slides", self.workers)
         _consolidate(output)
 
     def _pictures(self) -> Pictures:
         """Plan the pictures; where patches disagree about a slide, they are stacked in its place."""
         builder = self.builder
         planned = plan_pictures(
-            builder.source, self.adata, levels=self.levels, patches=builder.switches.patches, notes=builder.notes
+            self.source, self.adata, levels=self.levels, patches=builder.switches.patches, notes=builder.notes
         )
         odd = [each for each in planned.mosaics if not planned.agreements[each.slide.name].is_good]
         if odd and "tissue" not in builder.switches.patches:
@@ -254,7 +276,7 @@ class _Conversion:
         builder, obs = self.builder, self.adata.obs
         here = obs[keys.SLIDE].isin(slides).to_numpy()
         planned.stacks += plan_pictures(
-            builder.source, self.adata[here], levels=("cell",), patches=("tissue",), notes=builder.notes
+            self.source, self.adata[here], levels=("cell",), patches=("tissue",), notes=builder.notes
         ).stacks
         numbers = patch_numbers(builder.index, Component.TISSUE_PATCH, builder.rows)
         obs[keys.TISSUE_PATCH] = np.where(here, numbers, np.int32(-1))

@@ -21,11 +21,13 @@ from cellnet_sd.patch_lookup import of_source
 from cellnet_sd.problems import Problems
 from cellnet_sd.rows import CellOrder
 from cellnet_sd.selection import named_rows
-from cellnet_sd.sources.access import Engine
+from cellnet_sd.sources.access import Access, Engine
 from cellnet_sd.sources.base import Source
 from cellnet_sd.sources.opening import open_source
+from cellnet_sd.workers import workers_of
 
 if TYPE_CHECKING:
+    from distributed import Client
     from scipy.sparse import csr_matrix
     from xarray import DataArray
 
@@ -193,7 +195,13 @@ def open_file(
     return CellNetFile(open_source(path, choices, index=index, engine=engine, n_threads=n_threads))
 
 
-def build_index(path: str | Path, *, engine: Engine | None = None, n_threads: int | None = None) -> Path:
+def build_index(
+    path: str | Path,
+    *,
+    client: "Client | str | None" = None,
+    engine: Engine | None = None,
+    n_threads: int | None = None,
+) -> Path:
     """Build the index of a Cell-NET file, unless there is one of its present state.
 
     The index is saved beside the file as `{file}.cnindex`, or in `settings.cache_dir` where that folder cannot be
@@ -204,6 +212,9 @@ def build_index(path: str | Path, *, engine: Engine | None = None, n_threads: in
     ----------
     path
         A Cell-NET HDF5 file.
+    client
+        A `distributed.Client`, or the address of a dask scheduler, whose workers scan the file; they see it, and the
+        folder it is in, under the same paths.
     engine, n_threads
         As in `read`. An index that `engine="h5py"` built does not say where bytes are: other engines build it again.
 
@@ -216,9 +227,10 @@ def build_index(path: str | Path, *, engine: Engine | None = None, n_threads: in
     FileNotFoundError
         If there is no such file.
     CellNetError
-        If it is no Cell-NET file, or the index can be saved nowhere.
+        If it is no Cell-NET file, the index can be saved nowhere, or the workers of `client` died.
     """
-    source = open_source(path, index=True, engine=engine, n_threads=n_threads)
+    with workers_of(client, Access.of(engine, n_threads).n_threads) as workers:
+        source = open_source(path, index=True, engine=engine, n_threads=n_threads, workers=workers)
     saved = saved_at(source.path, source.identity)
     assert saved is not None  # it was loaded from there, or has just been saved
     return saved

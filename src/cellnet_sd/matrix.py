@@ -129,23 +129,42 @@ def batches(rows: Rows, bytes_per_cell: int, desc: str) -> Iterator[Rows]:
 
 
 def lazy_matrix(source: Source, rows: Rows, columns: NDArray[np.int64] | None) -> Any:
-    """Return expression as a dask array of CSR blocks; a task carries the source, which is a path, and reopens it."""
+    """Return expression as a dask array of CSR blocks.
+
+    A task carries its rows and the source, which is a path, and reopens it. The columns are a task of their own: a
+    worker of a cluster gets them once.
+    """
+    import dask
     import dask.array as da
+    from dask.layers import ArrayValuesDep
     from scipy.sparse import csr_matrix
 
     n_genes = source.index.findings.n_genes if columns is None else len(columns)
-    numbers = da.from_array(rows[:, None], chunks=(BACKED_ROWS, 1), name=False)
-    return da.map_blocks(
-        partial(_block, source, columns),
+    parts = [rows[start : start + BACKED_ROWS] for start in range(0, max(1, len(rows)), BACKED_ROWS)]
+    chunks = (tuple(map(len, parts)), (n_genes,))
+    numbers = ArrayValuesDep(chunks, {(number, 0): _compact(part) for number, part in enumerate(parts)})
+    return da.blockwise(
+        partial(_block, source),
+        "ij",
         numbers,
-        chunks=(numbers.chunks[0], (n_genes,)),
+        "ij",
+        None if columns is None else dask.delayed(columns, pure=True),
+        None,
+        align_arrays=False,
         dtype=np.float32,
         meta=csr_matrix((0, 0), dtype=np.float32),
     )
 
 
-def _block(source: Source, columns: NDArray[np.int64] | None, rows: NDArray[np.int64]) -> "csr_matrix":
-    matrix = read_profiles(source, rows[:, 0])
+def _compact(rows: Rows) -> Rows | range:
+    """Return consecutive rows as a range: most are, and there may be millions in a graph."""
+    if len(rows) and (np.diff(rows) == 1).all():
+        return range(int(rows[0]), int(rows[-1]) + 1)
+    return rows
+
+
+def _block(source: Source, rows: Rows | range, columns: NDArray[np.int64] | None) -> "csr_matrix":
+    matrix = read_profiles(source, rows)
     return matrix if columns is None else matrix[:, columns]
 
 

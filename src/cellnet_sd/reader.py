@@ -13,6 +13,7 @@ from cellnet_sd.selection import Cells, select_rows
 from cellnet_sd.sources.access import Engine
 from cellnet_sd.sources.opening import open_source
 from cellnet_sd.table import Switches, TableBuilder
+from cellnet_sd.workers import Workers
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -183,13 +184,15 @@ def read_anndata(
     return adata
 
 
-def builder_of(asked: Mapping[str, Any]) -> tuple[TableBuilder, tuple[str, ...]]:
+def builder_of(asked: Mapping[str, Any], workers: Workers | None = None) -> tuple[TableBuilder, tuple[str, ...]]:
     """Return what builds the table that is asked for, and which images become elements.
 
     Parameters
     ----------
     asked
         The parameters of `read`, or of `read_anndata`, by name, with `path`.
+    workers
+        Who builds the index if there is none: threads of this process for `None`.
     """
     import numpy as np
 
@@ -207,7 +210,7 @@ def builder_of(asked: Mapping[str, Any]) -> tuple[TableBuilder, tuple[str, ...]]
         ccc_layout=asked["ccc_layout"],
     )
     how = {name: asked[name] for name in ("index", "engine", "n_threads")}
-    source = open_source(asked["path"], choices, **how)
+    source = open_source(asked["path"], choices, workers=workers, **how)
     chosen = {name: asked[name] for name in ("where", "cells", "slides")}
     rows = select_rows(source.index, **chosen)
     return TableBuilder(source, np.arange(len(source.index)) if rows is None else rows, switches), levels

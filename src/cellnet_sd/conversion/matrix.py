@@ -5,10 +5,12 @@ it are counted, so staged parts are packed in a second step, whose jobs are inde
 arrays from the parts that it takes.
 """
 
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +24,20 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 Ints = NDArray[np.int64]
-Piece = tuple[slice, NDArray[np.int32], NDArray[np.float32]]
-"""Where values go, their columns, and the values."""
+Fill = Callable[[int, NDArray[np.int32], NDArray[np.float32]], None]
+"""Puts indices and values where they begin."""
 DATA, INDICES, INDPTR = "data", "indices", "indptr"
 _COUNTS: Final = b"counts"
 _VALUE_BYTES: Final = 8
 """Bytes of a value and its column."""
+
+
+class Piece(NamedTuple):
+    """Values of a staged part: the part's file, which of its values, and where they go."""
+
+    path: Path
+    own: slice
+    to: slice
 
 
 @dataclass(frozen=True)
@@ -62,33 +72,40 @@ class StagedMatrix:
 
     def jobs(self) -> list[Job]:
         """Return the jobs that stage the parts."""
-        return [Job(self._name(start), lambda start=start: self._stage(start)) for start in self.starts]  # type: ignore[misc]
+        return [
+            Job(self._name(start), partial(_stage, self.source, self._rows(start), self.columns, self._path(start)))
+            for start in self.starts
+        ]
+
+    def _rows(self, start: int) -> Rows:
+        return self.rows[start : start + self.part_rows]
 
     def _name(self, start: int) -> str:
-        return f"expression-{start:012d}"
+        """Return the name of a part, which says all its rows: another run may cut others."""
+        return f"expression-{start:012d}-{start + len(self._rows(start)):012d}"
 
     def _path(self, start: int) -> Path:
         return self.space.staged(f"{self._name(start)}.arrow")
-
-    def _stage(self, start: int) -> None:
-        matrix = read_profiles(self.source, self.rows[start : start + self.part_rows])
-        save_part(self._path(start), matrix if self.columns is None else matrix[:, self.columns])
 
     def counts(self) -> Ints:
         """Return how many values each row has, once all parts are staged."""
         return np.concatenate([np.empty(0, np.int64), *(_counts_of(self._path(start)) for start in self.starts)])
 
     def pieces(self, begin: int, end: int, indptr: Ints) -> Iterator[Piece]:
-        """Yield indices and values from `begin` to `end`, part by part, each with its place counted from `begin`."""
+        """Yield the pieces of the values from `begin` to `end`, each with its place counted from `begin`."""
         first = np.array([*indptr[list(self.starts)], indptr[-1]]) if len(self.rows) else np.zeros(1, np.int64)
         for number in range(int(np.searchsorted(first, begin, side="right")) - 1, len(first) - 1):
             if first[number] >= end:
                 return
             low, high = max(begin, int(first[number])), min(end, int(first[number + 1]))
             if low < high:
-                indices, values = _load(self._path(self.starts[number]))
                 own = slice(low - int(first[number]), high - int(first[number]))
-                yield slice(low - begin, high - begin), indices[own], values[own]
+                yield Piece(self._path(self.starts[number]), own, slice(low - begin, high - begin))
+
+
+def _stage(source: Source, rows: Rows, columns: Ints | None, path: Path) -> None:
+    matrix = read_profiles(source, rows)
+    save_part(path, matrix if columns is None else matrix[:, columns])
 
 
 def save_part(path: Path, matrix: "csr_matrix") -> None:
@@ -98,11 +115,11 @@ def save_part(path: Path, matrix: "csr_matrix") -> None:
 
     columns = {INDICES: pa.array(matrix.indices.astype(np.int32, copy=False)), DATA: pa.array(matrix.data)}
     counts = np.diff(matrix.indptr).astype("<i8").tobytes()
-    partial = path.with_name(f".{path.name}.new")
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     feather.write_feather(
-        pa.table(columns).replace_schema_metadata({_COUNTS: counts}), partial, compression="lz4", chunksize=2**20
+        pa.table(columns).replace_schema_metadata({_COUNTS: counts}), unfinished, compression="lz4", chunksize=2**20
     )
-    partial.replace(path)
+    unfinished.replace(path)
 
 
 def _counts_of(path: Path) -> Ints:
@@ -125,19 +142,18 @@ def rows_of_part(nnz_per_row: float, budget: int, most: int) -> int:
     return max(64, min(most, int(budget / (copies * _VALUE_BYTES * max(1.0, nnz_per_row)))))
 
 
-def packing_jobs(
-    matrix: StagedMatrix, indptr: Ints, step: int, fill: Callable[[int, NDArray[np.int32], NDArray[np.float32]], None]
-) -> Sequence[Job]:
+def packing_jobs(matrix: StagedMatrix, indptr: Ints, step: int, fill: Fill) -> Sequence[Job]:
     """Return the jobs that pack a staged matrix: `fill(begin, indices, values)` is called for every `step` values."""
-
-    def pack(begin: int) -> None:
-        end = min(begin + step, int(indptr[-1]))
-        indices, values = np.empty(end - begin, np.int32), np.empty(end - begin, np.float32)
-        for at, own_indices, own_values in matrix.pieces(begin, end, indptr):
-            indices[at], values[at] = own_indices, own_values
-        fill(begin, indices, values)
-
     return [
-        Job(f"packed-{begin:015d}", lambda begin=begin: pack(begin))  # type: ignore[misc]
+        Job(f"packed-{begin:015d}", partial(_pack, list(matrix.pieces(begin, begin + step, indptr)), begin, fill))
         for begin in range(0, int(indptr[-1]), step)
     ]
+
+
+def _pack(pieces: Sequence[Piece], begin: int, fill: Fill) -> None:
+    n_values = pieces[-1].to.stop
+    indices, values = np.empty(n_values, np.int32), np.empty(n_values, np.float32)
+    for path, own, to in pieces:
+        own_indices, own_values = _load(path)
+        indices[to], values[to] = own_indices[own], own_values[own]
+    fill(begin, indices, values)
