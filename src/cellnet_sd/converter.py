@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 import numpy as np
 
 from cellnet_sd import keys
-from cellnet_sd.conversion.matrix import StagedMatrix, rows_of_part
+from cellnet_sd.conversion.matrix import Profiles, StagedMatrix, rows_of_part
 from cellnet_sd.conversion.workspace import Job, Workspace, remove, workspace
 from cellnet_sd.elements import Pictures, plan_pictures
+from cellnet_sd.joining import Piece, TableOfFiles
 from cellnet_sd.layout import Component
 from cellnet_sd.outputs import check_output
-from cellnet_sd.reader import builder_of, read, read_anndata
+from cellnet_sd.reader import Paths, read, read_anndata, table_of
 from cellnet_sd.sources.access import Access
 from cellnet_sd.sources.base import Source
-from cellnet_sd.table import TableBuilder, patch_numbers
+from cellnet_sd.table import patch_numbers
 from cellnet_sd.workers import Threads, Workers, workers_of
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ _MOST_ROWS: Final = 4096
 
 
 def convert(
-    src: str | Path,
+    src: Paths,
     dst: str | Path,
     *,
     kind: Kind | None = None,
@@ -51,7 +52,7 @@ def convert(
     Parameters
     ----------
     src
-        A Cell-NET HDF5 file.
+        A Cell-NET HDF5 file, or several that become one, as `read` reads them.
     dst
         What to write; its ending, `.zarr` or `.h5ad`, says what.
     kind
@@ -93,10 +94,10 @@ def convert(
     asked = _asked(read if kind == "spatialdata" else read_anndata, src, options)
     check_output(dst, overwrite=overwrite)
     with workers_of(client, Access.of(asked["engine"], asked["n_threads"]).n_threads) as workers:
-        builder, levels = builder_of({**asked, "backed": True}, workers)
-        with workspace(dst, _plan(builder, kind, memory, asked)) as space:
-            source = builder.source.on_threads(asked["n_threads"] or 1) if workers.are_remote else builder.source
-            _Conversion(builder, source, levels, space, workers, _bytes(memory)).run(kind)
+        table, levels = table_of({**asked, "backed": True}, workers)
+        with workspace(dst, _plan(table, kind, memory, asked)) as space:
+            n_threads = asked["n_threads"] or 1 if workers.are_remote else None
+            _Conversion(table, levels, space, workers, _bytes(memory), n_threads).run(kind)
             check_output(dst, overwrite=overwrite)
             space.finish()
     return dst
@@ -115,7 +116,7 @@ def _kind_of(dst: Path, kind: Kind | None) -> Kind:
     return kind or ("spatialdata" if dst.suffix == _ZARR else "anndata")
 
 
-def _asked(reader: Callable[..., Any], src: str | Path, options: Mapping[str, Any]) -> dict[str, Any]:
+def _asked(reader: Callable[..., Any], src: Paths, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return all parameters of a reader, as given or by default."""
     known = inspect.signature(reader).parameters
     if unknown := options.keys() - known.keys():
@@ -134,19 +135,18 @@ def _bytes(memory: int | str) -> int:
     return size
 
 
-def _plan(builder: TableBuilder, kind: Kind, memory: int | str, asked: Mapping[str, Any]) -> dict[str, Any]:
+def _plan(table: TableOfFiles, kind: Kind, memory: int | str, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Return all that the output, and what is staged for it, depends on."""
     from importlib.metadata import version
 
     from dask.base import tokenize
 
-    source = builder.source
     options = {name: tokenize(value) for name, value in asked.items() if name not in ("path", "index", "n_threads")}
-    identity = [str(source.path), source.identity.size, source.identity.mtime_ns, source.identity.digest]
+    identities = [(str(part.source.path), part.source.identity) for part in table.parts]
     return {
         "format": _FORMAT,
         "version": version("cellnet-sd"),
-        "source": identity,
+        "sources": [[path, state.size, state.mtime_ns, state.digest] for path, state in identities],
         "kind": kind,
         "memory": _bytes(memory),
         "options": options,
@@ -158,25 +158,34 @@ class _Conversion:
 
     def __init__(
         self,
-        builder: TableBuilder,
-        source: Source,
+        table: TableOfFiles,
         levels: tuple[str, ...],
         space: Workspace,
         workers: Workers,
         memory: int,
+        n_threads: int | None,
     ) -> None:
-        self.builder, self.source, self.levels, self.space = builder, source, levels, space
-        self.workers, self.memory = workers, memory
-        self.adata = builder.build()
+        self.table, self.levels, self.space = table, levels, space
+        self.workers, self.memory, self.n_threads = workers, memory, n_threads
+        self.adata = table.build()
+
+    def _sent(self, source: Source) -> Source:
+        """Return a source as jobs have it: on the threads that a worker has for each."""
+        return source if self.n_threads is None else source.on_threads(self.n_threads)
+
+    @property
+    def pieces(self) -> list[Piece]:
+        """The cells of each file."""
+        return [piece._replace(source=self._sent(piece.source)) for piece in self.table.pieces(self.adata)]
 
     def run(self, kind: Kind) -> None:
         if kind == "spatialdata":
             self._spatialdata()
         elif self.space.target.suffix == _ZARR:
-            self.builder.notes.speak(stacklevel=5)
+            self.table.speak(stacklevel=5)
             self._anndata_zarr()
         else:
-            self.builder.notes.speak(stacklevel=5)
+            self.table.speak(stacklevel=5)
             self._h5ad()
 
     # --- the table ---------------------------------------------------------------------------------------------------
@@ -186,8 +195,9 @@ class _Conversion:
         if self.adata.X is None:
             return None
         budget = self.memory // (2 * self.workers.n_sharing)
-        part_rows = rows_of_part(self.builder.index.findings.nnz_per_cell, budget, _MOST_ROWS)
-        staged = StagedMatrix(self.space, self.source, self.builder.rows, self.builder.columns, part_rows)
+        densest = max(part.index.findings.nnz_per_cell for part in self.table.parts)
+        profiles = [Profiles(self._sent(part.source), part.rows, part.genes.columns) for part in self.table.parts]
+        staged = StagedMatrix(self.space, profiles, rows_of_part(densest, budget, _MOST_ROWS))
         self.space.run(staged.jobs(), "Reading expression", self.workers)
         return staged
 
@@ -241,13 +251,13 @@ class _Conversion:
         staged, place = self._staged(), ZarrMatrix(output / "tables" / keys.TABLE / X)
 
         def write() -> None:
-            write_without_bulk(self.builder, self.adata, pictures, output)
+            write_without_bulk(self.adata, self.pieces, pictures, output)
             make_arrays(output, pictures)
             if staged is not None:
                 place.make(staged)
 
         self._once("table", write)
-        self.builder.notes.speak(stacklevel=5)
+        self.table.speak(stacklevel=5)
         self._fill(place, staged)
         slides, stacks = outputs_of(output, pictures)
         self.space.run([job for stack in stacks for job in stack.jobs()], "Writing patches", self.workers)
@@ -259,27 +269,28 @@ class _Conversion:
 
     def _pictures(self) -> Pictures:
         """Plan the pictures; where patches disagree about a slide, they are stacked in its place."""
-        builder = self.builder
-        planned = plan_pictures(
-            self.source, self.adata, levels=self.levels, patches=builder.switches.patches, notes=builder.notes
-        )
+        patches = self.table.parts[0].switches.patches
+        planned = plan_pictures(self.pieces, levels=self.levels, patches=patches)
         odd = [each for each in planned.mosaics if not planned.agreements[each.slide.name].is_good]
-        if odd and "tissue" not in builder.switches.patches:
+        if odd and "tissue" not in patches:
             self._stack_tissue(planned, [each.slide.name for each in odd])
         for each in odd:
             planned.mosaics.remove(each)
-            builder.notes.warn_of(f"slide {each.slide.name}: its tissue patches are written as a stack, not as a slide")
+            words = f"slide {each.slide.name}: its tissue patches are written as a stack, not as a slide"
+            self.table.parts[0].notes.warn_of(words)
         return planned
 
     def _stack_tissue(self, planned: Pictures, slides: list[str]) -> None:
         """Add stacks of the tissue patches of some slides, and each cell's place in them to the table."""
-        builder, obs = self.builder, self.adata.obs
+        obs = self.adata.obs
         here = obs[keys.SLIDE].isin(slides).to_numpy()
-        planned.stacks += plan_pictures(
-            self.source, self.adata[here], levels=("cell",), patches=("tissue",), notes=builder.notes
-        ).stacks
-        numbers = patch_numbers(builder.index, Component.TISSUE_PATCH, builder.rows)
-        obs[keys.TISSUE_PATCH] = np.where(here, numbers, np.int32(-1))
+        on_them = [
+            piece._replace(cells=piece.cells[piece.cells.obs[keys.SLIDE].isin(slides).to_numpy()])
+            for piece in self.pieces
+        ]
+        planned.stacks += plan_pictures(on_them, levels=("cell",), patches=("tissue",)).stacks
+        numbers = [patch_numbers(part.index, Component.TISSUE_PATCH, part.rows) for part in self.table.parts]
+        obs[keys.TISSUE_PATCH] = np.where(here, np.concatenate(numbers), np.int32(-1))
 
 
 def _consolidate(store: Path) -> None:

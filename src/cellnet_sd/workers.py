@@ -94,7 +94,7 @@ class Cluster:
 
         futures = [self.client.submit(_attempt, piece, pure=False, retries=_RETRIES) for piece in pieces]
         try:
-            for future in as_completed(futures):
+            for future in as_completed(futures, loop=self.client.loop):
                 found = future.result()
                 if isinstance(found, CellNetError):
                     raise found

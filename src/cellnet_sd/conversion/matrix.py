@@ -8,7 +8,7 @@ arrays from the parts that it takes.
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cellnet_sd.cellindex import Rows
 from cellnet_sd.conversion.workspace import Job, Workspace
-from cellnet_sd.matrix import read_profiles
+from cellnet_sd.matrix import GeneColumns, read_profiles
 from cellnet_sd.sources.base import Source
 
 if TYPE_CHECKING:
@@ -40,6 +40,14 @@ class Piece(NamedTuple):
     to: slice
 
 
+class Profiles(NamedTuple):
+    """Cells of one file, and which of its genes become which columns."""
+
+    source: Source
+    rows: Rows
+    columns: GeneColumns
+
+
 @dataclass(frozen=True)
 class StagedMatrix:
     """The rows of a matrix, as files of parts.
@@ -48,64 +56,64 @@ class StagedMatrix:
     ----------
     space
         Where the parts are kept.
-    source, rows, columns
-        What is read: the cells, and the genes, `None` for all.
+    profiles
+        What the rows are, file after file.
     part_rows
-        Rows of a part.
+        Rows of a part, at most.
     """
 
     space: Workspace
-    source: Source
-    rows: Rows
-    columns: Ints | None
+    profiles: Sequence[Profiles]
     part_rows: int
 
-    @property
-    def n_columns(self) -> int:
-        """Width of the matrix."""
-        return self.source.index.findings.n_genes if self.columns is None else len(self.columns)
+    @cached_property
+    def parts(self) -> list[tuple[int, Profiles]]:
+        """The first row of each part, and what it is; a part is of one file."""
+        found: list[tuple[int, Profiles]] = []
+        first = 0
+        for source, rows, columns in self.profiles:
+            found += [
+                (first + start, Profiles(source, rows[start : start + self.part_rows], columns))
+                for start in range(0, len(rows), self.part_rows)
+            ]
+            first += len(rows)
+        return found
 
-    @property
-    def starts(self) -> range:
-        """The first row of each part."""
-        return range(0, len(self.rows), self.part_rows)
+    @cached_property
+    def paths(self) -> list[Path]:
+        """The file of each part."""
+        return [self.space.staged(f"{_name(start, part)}.arrow") for start, part in self.parts]
 
     def jobs(self) -> list[Job]:
         """Return the jobs that stage the parts."""
         return [
-            Job(self._name(start), partial(_stage, self.source, self._rows(start), self.columns, self._path(start)))
-            for start in self.starts
+            Job(_name(start, part), partial(_stage, part, path))
+            for (start, part), path in zip(self.parts, self.paths, strict=True)
         ]
-
-    def _rows(self, start: int) -> Rows:
-        return self.rows[start : start + self.part_rows]
-
-    def _name(self, start: int) -> str:
-        """Return the name of a part, which says all its rows: another run may cut others."""
-        return f"expression-{start:012d}-{start + len(self._rows(start)):012d}"
-
-    def _path(self, start: int) -> Path:
-        return self.space.staged(f"{self._name(start)}.arrow")
 
     def counts(self) -> Ints:
         """Return how many values each row has, once all parts are staged."""
-        return np.concatenate([np.empty(0, np.int64), *(_counts_of(self._path(start)) for start in self.starts)])
+        return np.concatenate([np.empty(0, np.int64), *map(_counts_of, self.paths)])
 
     def pieces(self, begin: int, end: int, indptr: Ints) -> Iterator[Piece]:
         """Yield the pieces of the values from `begin` to `end`, each with its place counted from `begin`."""
-        first = np.array([*indptr[list(self.starts)], indptr[-1]]) if len(self.rows) else np.zeros(1, np.int64)
+        first = np.array([*(indptr[start] for start, _ in self.parts), indptr[-1]])
         for number in range(int(np.searchsorted(first, begin, side="right")) - 1, len(first) - 1):
             if first[number] >= end:
                 return
             low, high = max(begin, int(first[number])), min(end, int(first[number + 1]))
             if low < high:
                 own = slice(low - int(first[number]), high - int(first[number]))
-                yield Piece(self._path(self.starts[number]), own, slice(low - begin, high - begin))
+                yield Piece(self.paths[number], own, slice(low - begin, high - begin))
 
 
-def _stage(source: Source, rows: Rows, columns: Ints | None, path: Path) -> None:
-    matrix = read_profiles(source, rows)
-    save_part(path, matrix if columns is None else matrix[:, columns])
+def _name(start: int, part: Profiles) -> str:
+    """Return the name of a part, which says all its rows: another run may cut others."""
+    return f"expression-{start:012d}-{start + len(part.rows):012d}"
+
+
+def _stage(part: Profiles, path: Path) -> None:
+    save_part(path, part.columns.of(read_profiles(part.source, part.rows)))
 
 
 def save_part(path: Path, matrix: "csr_matrix") -> None:

@@ -57,6 +57,10 @@ class Hdf5Source:
         access = Access(self.access.engine, n_threads)
         return Hdf5Source(self.path, self.index, self.choices, self.identity, access)
 
+    def with_slide_names(self, names: Sequence[str]) -> "Hdf5Source":
+        """Return the same source with its slides called otherwise: here alone, not where it is reopened."""
+        return Hdf5Source(self.path, self.index.renamed_slides(names), self.choices, self.identity, self.access)
+
     def __reduce__(self) -> tuple[Any, ...]:
         from cellnet_sd.sources.opening import reopen
 
