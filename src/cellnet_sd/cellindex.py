@@ -149,11 +149,11 @@ class CellIndex:
         )
         return replace(self, findings=msgspec.structs.replace(self.findings, slides=slides))
 
-    def frame(self, rows: Rows | None = None) -> pd.DataFrame:
-        """Return the attributes of the cells at `rows`, with their slide, indexed by `obs_names`."""
+    def frame(self, rows: Rows | None = None, names: pd.Index | None = None) -> pd.DataFrame:
+        """Return the attributes of the cells at `rows`, with their slide, indexed by `names` or `obs_names`."""
         obs = self.obs if rows is None else self.obs.iloc[rows]
         slides = self.slides if rows is None else self.slides[rows]
-        frame = obs.set_axis(self.obs_names(rows))
+        frame = obs.set_axis(self.obs_names(rows) if names is None else names)
         frame.insert(0, keys.SLIDE, pd.Categorical.from_codes(slides, categories=self.slide_names()))
         return frame
 

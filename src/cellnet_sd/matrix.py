@@ -1,6 +1,5 @@
 """`X`: expression profiles as rows of a CSR matrix, read now or lazily, and the genes that are its columns."""
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,9 +12,9 @@ from numpy.typing import NDArray
 from cellnet_sd import keys
 from cellnet_sd.cellindex import Rows
 from cellnet_sd.components import expression
-from cellnet_sd.errors import CellNetWarning, LayoutError, NotEnoughMemoryError
+from cellnet_sd.errors import LayoutError, NotEnoughMemoryError
 from cellnet_sd.layout import Component
-from cellnet_sd.notes import Notes
+from cellnet_sd.notes import Notes, warn
 from cellnet_sd.problems import Problems
 from cellnet_sd.progress import progress
 from cellnet_sd.settings import settings
@@ -222,8 +221,7 @@ def read_profiles(source: Source, rows: Sequence[int] | Rows) -> "csr_matrix":
     profiles = expression.read(source, rows, source.index.findings.n_genes, problems)
     _check_kind(source, profiles.matrix, rows)
     if profiles.n_inexact:
-        msg = f"{source.path}: {profiles.n_inexact:,} {_ROUNDED}"
-        warnings.warn(msg, CellNetWarning, stacklevel=3)
+        warn(f"{source.path}: {profiles.n_inexact:,} {_ROUNDED}", stacklevel=3)
     return profiles.matrix
 
 

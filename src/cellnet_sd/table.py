@@ -197,7 +197,7 @@ class TableBuilder:
 
     def _obs(self, names: pd.Index) -> pd.DataFrame:
         index = self.index
-        frame = index.frame(self.rows).set_axis(names)
+        frame = index.frame(self.rows, names)
         slides = frame.pop(keys.SLIDE)
         own: dict[str, Any] = {
             keys.INSTANCE_KEY: pd.Series(names, index=names),

@@ -15,6 +15,7 @@ from cellnet_sd.matrix import GeneColumns, gene_table
 from cellnet_sd.naming import legal_name, legal_names
 from cellnet_sd.notes import Notes
 from cellnet_sd.selection import Cells, find_names, listed, select_genes, select_rows, slide_codes
+from cellnet_sd.slides import legal_slide_names
 from cellnet_sd.sources.base import Source
 from cellnet_sd.sources.hdf5 import Hdf5Source
 from cellnet_sd.table import Panel, gene_ids
@@ -46,7 +47,7 @@ def with_one_namespace(sources: Sequence[Hdf5Source]) -> list[Hdf5Source]:
         for label, names in zip(labels_of([source.path for source in sources]), own, strict=True)
         for name in names
     ]
-    found = iter(legal_names(wanted))
+    found = iter(legal_slide_names(wanted, "slide"))
     renamed = [[next(found) for _ in names] for names in own]
     return [source.with_slide_names(names) for source, names in zip(sources, renamed, strict=True)]
 

@@ -13,9 +13,9 @@ import pandas as pd
 from cellnet_sd import keys
 from cellnet_sd.components import ccc
 from cellnet_sd.components.attributes import Spellings
-from cellnet_sd.components.ccc import CCCTables
 from cellnet_sd.errors import LayoutError
 from cellnet_sd.joining.columns import unified
+from cellnet_sd.joining.links import joined_links
 from cellnet_sd.joining.namespaces import cell_names, files_words, labels_of, measured
 from cellnet_sd.layout import CCC_REACH_UM
 from cellnet_sd.notes import Notes, provenance
@@ -24,7 +24,6 @@ from cellnet_sd.table import TableBuilder
 
 if TYPE_CHECKING:
     from anndata import AnnData
-    from scipy.sparse import csr_matrix
 
 
 class Piece(NamedTuple):
@@ -124,15 +123,11 @@ class TableOfFiles:
             None if own is None else ccc.select(own, part.rows, pairs=pairs)
             for part, own in zip(self.parts, links, strict=True)
         ]
-        there = [table for table in tables if table is not None]
-        if not there:
+        if all(table is None for table in tables):
             return
-        if len({table.total is None for table in there}) > 1:
-            msg = f"{files_words(self.paths)}: some store links between cells, others scores. Pass ccc=False."
-            raise LayoutError(msg)
         scales = {slide.mpp for part in self.parts for slide in part.index.findings.slides}
         mpp = scales.pop() if len(scales) == 1 else None
-        joined = _joined_links(tables, [len(part.rows) for part in self.parts])
+        joined = joined_links(tables, [len(part.rows) for part in self.parts], files_words(self.paths))
         reach = None if mpp is None else CCC_REACH_UM / mpp
         genes = pd.Index(np.concatenate([part.var.index.to_numpy(dtype=object) for part in self.parts])).unique()
         found = ccc.annotate(adata, joined, genes=genes, distance_threshold=reach)
@@ -156,56 +151,6 @@ def _concatenated(tables: Sequence["AnnData"], notes: Notes) -> "AnnData":
     if "log1p" in tables[0].uns:
         adata.uns["log1p"] = tables[0].uns["log1p"]
     return adata
-
-
-def _joined_links(tables: Sequence[CCCTables | None], sizes: Sequence[int]) -> CCCTables:
-    """Return the CCC of several files as that of one: no cell has links to cells of another file."""
-    there = [table for table in tables if table is not None]
-    pairs = tuple(dict.fromkeys(pair for table in there for pair in table.pairs))
-    has_links = there[0].total is not None
-    by_pair = dict.fromkeys(pair for table in there for pair in table.by_pair)
-    return CCCTables(
-        total=_blocks([None if table is None else table.total for table in tables], sizes) if has_links else None,
-        by_pair={
-            pair: _blocks([None if table is None else table.by_pair.get(pair) for table in tables], sizes)
-            for pair in by_pair
-        },
-        scores=None if has_links else _scores(tables, sizes, pairs),
-        pairs=pairs,
-        n_dropped=sum(table.n_dropped for table in there),
-        n_unstored=sum(table.n_unstored for table in there),
-    )
-
-
-def _blocks(matrices: Sequence["csr_matrix | None"], sizes: Sequence[int]) -> "csr_matrix":
-    from scipy import sparse
-
-    filled = [
-        sparse.csr_matrix((size, size), dtype=np.float32) if matrix is None else matrix
-        for matrix, size in zip(matrices, sizes, strict=True)
-    ]
-    return sparse.csr_matrix(sparse.block_diag(filled, format="csr"))
-
-
-def _scores(tables: Sequence[CCCTables | None], sizes: Sequence[int], pairs: Sequence[str]) -> "csr_matrix":
-    """Return scores with a column per pair of any file; without names, columns are pairs by their number."""
-    from scipy import sparse
-
-    place = {pair: at for at, pair in enumerate(pairs)}
-    width = max(
-        len(pairs), *(table.scores.shape[1] for table in tables if table is not None and table.scores is not None)
-    )
-    blocks = []
-    for table, size in zip(tables, sizes, strict=True):
-        found = None if table is None else table.scores
-        if found is None or table is None:
-            blocks.append(sparse.csr_matrix((size, width), dtype=np.float32))
-            continue
-        to = np.array([place[pair] for pair in table.pairs] or range(found.shape[1]), dtype=np.int32)
-        moved = sparse.csr_matrix((found.data, to[found.indices], found.indptr), shape=(size, width))
-        moved.sort_indices()
-        blocks.append(moved)
-    return sparse.csr_matrix(sparse.vstack(blocks, format="csr"))
 
 
 # --- provenance ------------------------------------------------------------------------------------------------------
