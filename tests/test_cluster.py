@@ -2,12 +2,14 @@
 
 import errno
 import pickle
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import dask
+import h5py
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster
@@ -16,10 +18,11 @@ import cellnet_sd as cn
 import worker_faults
 from big_file import N, big_file, profiles
 from cellnet_sd.conversion import workspace
-from cellnet_sd.errors import ClusterError, ConversionError, LayoutError
+from cellnet_sd.errors import CellNetWarning, ClusterError, ConversionError, LayoutError
 from cellnet_sd.indexfile import Identity
 from cellnet_sd.sources import native_facts
 from cellnet_sd.sources.partial import parts_of
+from spellings import plain_file, write
 
 SMALL = 2**16
 """Memory that cuts a tissue of some hundred cells into a dozen parts."""
@@ -164,6 +167,33 @@ def test_a_lazy_table_and_slide_are_computed_by_a_cluster_although_a_worker_dies
     assert (tmp_path / "died").exists()
     assert (X != expected["table"].X).nnz == 0
     np.testing.assert_array_equal(pixels, expected.images["tissue_tissue"]["scale0"]["image"].values)
+
+
+def test_what_a_worker_warns_of_reaches_the_client(client: Client, tmp_path: Path) -> None:
+    truth, spelling = plain_file()
+    write(tmp_path / "fine.h5", truth, spelling)
+    with h5py.File(tmp_path / "fine.h5", "r+") as root:
+        del root["Cell_2/expression"]
+        root["Cell_2/expression"] = np.array([0.1, 1 / 3, 2.5])  # float64 that float32 cannot hold
+    adata = cn.read_anndata(tmp_path / "fine.h5", backed=True)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        client.compute(adata.X).result()
+        deadline = time.monotonic() + 10
+        while not caught and time.monotonic() < deadline:
+            time.sleep(0.05)
+    said = [str(each.message) for each in caught if each.category is CellNetWarning]
+    assert any("2 expression values were rounded" in words for words in said)
+
+
+def test_several_files_are_converted_by_a_cluster(
+    client: Client, tissue: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    paths = [tissue, tmp_path_factory.mktemp("other") / "other.h5"]
+    cn.datasets.synthetic(paths[1], n_cells=200, n_genes=40, n_slides=1, cell_area_um2=4000.0, progress=False, seed=1)
+    here = cn.convert(paths, tmp_path / "here.zarr", kind="anndata", memory=SMALL)
+    there = cn.convert(paths, tmp_path / "there.zarr", kind="anndata", memory=SMALL, client=client)
+    assert contents(there) == contents(here)
 
 
 @pytest.mark.parametrize("rows", [None, np.arange(0, N, 2)])

@@ -30,7 +30,7 @@ def study(folder: Path, stem: str, names: Sequence[str], **attributes: Sequence[
     truth.genes = PANELS[stem]
     rng = np.random.default_rng(ord(stem))
     for row, (cell, name) in enumerate(zip(truth.cells, names, strict=True)):
-        cell.name = name
+        cell.name, cell.caption = name, f"cell {row} of {stem}"
         cell.expression = (rng.integers(0, 9, 3) + np.array([0.5, 0, 0.25])).astype("f4")
         cell.attributes = {**cell.attributes, **{key: values[row] for key, values in attributes.items()}}
         cell.patches["cell"] = cell.stored_patches["cell"] = rng.integers(0, 256, (6, 7, 3), dtype=np.uint8)
@@ -91,6 +91,8 @@ def test_genes_are_those_of_any_file_and_what_was_measured_is_said(studies: Any,
 
 def test_it_holds_what_anndata_concat_of_the_single_reads_does(paths: list[Path]) -> None:
     adata, single = table(paths), [table(path) for path in paths]
+    for each, key in zip(single, "ab", strict=True):
+        each.obs_names = f"{key}_" + each.obs_names
     with quiet():
         expected = ad.concat(single, join="outer", pairwise=True)
     got = adata[:, expected.var_names]
