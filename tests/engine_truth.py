@@ -14,6 +14,7 @@ from cellnet_sd.sources.hdf5_fetch import fetch_cells
 from cellnet_sd.sources.hdf5_scan import scan
 from cellnet_sd.sources.native_facts import scan_natively
 from cellnet_sd.sources.native_fetch import LEFT, NativeReader
+from cellnet_sd.workers import Threads
 
 
 def both(path: Path) -> tuple[Facts, Facts]:
@@ -21,7 +22,7 @@ def both(path: Path) -> tuple[Facts, Facts]:
     reference = scan(path)
 
     rows, order = row_order(path, reference.names, reference.containers, reference.stated)
-    return reference.ordered(rows, order), scan_natively(path, n_threads=2)
+    return reference.ordered(rows, order), scan_natively(path, workers=Threads(2))
 
 
 def assert_same_facts(expected: Facts, found: Facts) -> None:

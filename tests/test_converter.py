@@ -19,7 +19,7 @@ import zarr
 from spatialdata.transformations import get_transformation
 
 import cellnet_sd as cn
-from cellnet_sd.components.images import Agreement, Mosaic
+from cellnet_sd.components.images import Agreement, Block, Mosaic
 from cellnet_sd.conversion.workspace import workspace
 from cellnet_sd.errors import ConversionError, LayoutError, OutputExistsError
 from sound_file import full_file
@@ -275,21 +275,21 @@ def test_of_two_that_convert_to_one_place_the_second_is_told(path: Path, tmp_pat
 def test_a_full_disk_is_said_and_what_is_finished_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, made = _tissue(tmp_path), []
 
-    def make(self: Mosaic, block: int) -> Any:
-        made.append(block)
+    def make(self: Block) -> Any:
+        made.append(self.rows.tolist())
         if len(made) > 1:
             raise OSError(errno.ENOSPC, "No space left on device")
-        return real(self, block)
+        return real(self)
 
-    real = Mosaic.make
+    real = Block.make
     monkeypatch.setattr(Mosaic, "compare", lambda self: Agreement())
-    monkeypatch.setattr(Mosaic, "make", make)
+    monkeypatch.setattr(Block, "make", make)
     with pytest.raises(ConversionError, match=r"the disk is full.*finished parts are kept"):
         convert(path, tmp_path / "out.zarr", n_threads=1)
     assert not (tmp_path / "out.zarr").exists()
     monkeypatch.undo()
     resumed = []
-    monkeypatch.setattr(Mosaic, "make", lambda self, block: (resumed.append(block), real(self, block))[1])
+    monkeypatch.setattr(Block, "make", lambda self: (resumed.append(self.rows.tolist()), real(self))[1])
     monkeypatch.setattr(Mosaic, "compare", lambda self: Agreement())
     convert(path, tmp_path / "out.zarr", n_threads=1)
     assert made[0] not in resumed[:1]

@@ -364,7 +364,7 @@ def test_more_values_than_int32_counts_take_int64_indices(
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
     rows = np.broadcast_to(np.int64(0), n_cells)
     with pytest.raises(NotEnoughMemoryError, match=f"{2 * 8 * n_cells * bytes_per_value / 2**30:.1f} GiB and"):
-        matrix.read_matrix(source, rows, None, Problems("x", str), Notes("x"))  # type: ignore[arg-type]
+        matrix.read_matrix(source, rows, matrix.GeneColumns(8), Problems("x", str), Notes("x"))  # type: ignore[arg-type]
 
 
 def test_a_matrix_of_sound_cells_is_not_copied(big: Path, monkeypatch: pytest.MonkeyPatch) -> None:

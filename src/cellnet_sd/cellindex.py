@@ -120,16 +120,17 @@ class CellIndex:
         ends = np.cumsum(np.bincount(self.slides, minlength=len(self.findings.slides)))
         return np.split(order, ends[:-1])
 
-    def obs_names(self, rows: Rows | None = None) -> pd.Index:
+    def obs_names(self, rows: Rows | None = None, clashing: NDArray[np.bool_] | None = None) -> pd.Index:
         """Return the names of the cells at `rows` as an object has them.
 
         The bare group name where it is unique among them, `{slide}/{name}` for those that clash, and the path of the
-        group for those that still do. After the last slash is always the bare name.
+        group for those that still do. After the last slash is always the bare name. `clashing` says which bare names
+        clash, where cells of other files are in the object too.
         """
         names = self.names if rows is None else self.names.iloc[rows]
-        if self.names_are_unique:
+        if clashing is None and self.names_are_unique:
             return pd.Index(names, name=None)
-        clashing = names.duplicated(keep=False).to_numpy()
+        clashing = names.duplicated(keep=False).to_numpy() if clashing is None else clashing
         if not clashing.any():
             return pd.Index(names, name=None)
         at = np.flatnonzero(clashing) if rows is None else np.asarray(rows)[clashing]
@@ -141,11 +142,18 @@ class CellIndex:
             full[still] = [f"{self.containers[row]}/{self.names.iloc[row]}" for row in at]
         return pd.Index(full, dtype="str")
 
-    def frame(self, rows: Rows | None = None) -> pd.DataFrame:
-        """Return the attributes of the cells at `rows`, with their slide, indexed by `obs_names`."""
+    def renamed_slides(self, names: Sequence[str]) -> "CellIndex":
+        """Return the index with its slides called otherwise, in their order."""
+        slides = tuple(
+            msgspec.structs.replace(slide, name=name) for slide, name in zip(self.findings.slides, names, strict=True)
+        )
+        return replace(self, findings=msgspec.structs.replace(self.findings, slides=slides))
+
+    def frame(self, rows: Rows | None = None, names: pd.Index | None = None) -> pd.DataFrame:
+        """Return the attributes of the cells at `rows`, with their slide, indexed by `names` or `obs_names`."""
         obs = self.obs if rows is None else self.obs.iloc[rows]
         slides = self.slides if rows is None else self.slides[rows]
-        frame = obs.set_axis(self.obs_names(rows))
+        frame = obs.set_axis(self.obs_names(rows) if names is None else names)
         frame.insert(0, keys.SLIDE, pd.Categorical.from_codes(slides, categories=self.slide_names()))
         return frame
 

@@ -127,6 +127,7 @@ OPTIONS: Final[Mapping[str, Decorator]] = MappingProxyType(
                         "What a .zarr is to hold: everything, or the table alone.  [default: spatialdata]"),
         "memory": _option("memory", str, "About how much memory expression and images may take on their way.",
                           default="2GB", show_default=True),
+        "client": _option("client", str, "Address of a dask scheduler whose workers do the work.", metavar="ADDRESS"),
         "overwrite": _option("overwrite", None, "Replace OUT if it exists.", is_flag=True),
     }
 )  # fmt: skip
@@ -286,7 +287,7 @@ def info(path: Path, **_: Any) -> None:
 
 @main.command()
 @click.argument("path", metavar="FILE", type=_FILE)
-@parameters("engine", "n_threads")
+@parameters("client", "engine", "n_threads")
 def index(path: Path, **_: Any) -> None:
     """Build the index of FILE: it then opens at once."""
     from cellnet_sd.handle import build_index
@@ -312,11 +313,11 @@ def validate(path: Path, **_: Any) -> None:
 
 
 @main.command()
-@click.argument("src", metavar="FILE", type=_FILE)
+@click.argument("src", metavar="FILE...", type=_FILE, nargs=-1, required=True)
 @click.argument("dst", metavar="OUT", type=click.Path(path_type=Path))
-@parameters("kind", "memory", "overwrite", *_READ)
-def convert(src: Path, dst: Path, **_: Any) -> None:
-    """Convert FILE, of any size, to SpatialData or AnnData.
+@parameters("kind", "memory", "client", "overwrite", *_READ)
+def convert(src: tuple[Path, ...], dst: Path, **_: Any) -> None:
+    """Convert FILE, of any size, or several as one, to SpatialData or AnnData.
 
     OUT ends in .zarr (SpatialData, or AnnData with --kind anndata) or in .h5ad (AnnData). It appears when it is
     complete. A conversion that was interrupted goes on where it was when the same command is run again.

@@ -7,20 +7,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
-from msgspec.structs import astuple
 
 from cellnet_sd import keys
-from cellnet_sd.conversion.matrix import StagedMatrix, rows_of_part
+from cellnet_sd.conversion.matrix import Profiles, StagedMatrix, rows_of_part
 from cellnet_sd.conversion.workspace import Job, Workspace, remove, workspace
 from cellnet_sd.elements import Pictures, plan_pictures
+from cellnet_sd.joining import Piece, TableOfFiles
 from cellnet_sd.layout import Component
 from cellnet_sd.outputs import check_output
-from cellnet_sd.reader import builder_of, read, read_anndata
+from cellnet_sd.reader import Paths, read, read_anndata, table_of
+from cellnet_sd.sources.access import Access
+from cellnet_sd.sources.base import Source
 from cellnet_sd.sources.paths import require_local
-from cellnet_sd.table import TableBuilder, patch_numbers
+from cellnet_sd.table import patch_numbers
+from cellnet_sd.workers import Threads, Workers, workers_of
 
 if TYPE_CHECKING:
-    from upath import UPath
+    from distributed import Client
 
     from cellnet_sd.conversion.tables import ZarrMatrix
 
@@ -33,11 +36,12 @@ _AS_READ: Final = {"convert_strings_to_categoricals": False}
 
 
 def convert(
-    src: "str | Path | UPath",
+    src: Paths,
     dst: str | Path,
     *,
     kind: Kind | None = None,
     memory: int | str = "2GB",
+    client: "Client | str | None" = None,
     overwrite: bool = False,
     **options: Any,
 ) -> Path:
@@ -50,14 +54,18 @@ def convert(
     Parameters
     ----------
     src
-        A Cell-NET HDF5 file, or its URL.
+        A Cell-NET HDF5 file, or its URL; or several that become one, as `read` reads them.
     dst
         What to write; its ending, `.zarr` or `.h5ad`, says what.
     kind
         What a `.zarr` is to hold: `"spatialdata"`, everything, or `"anndata"`, the table alone, as an `.h5ad` does.
     memory
         About how much memory may hold expression and images on their way, in bytes or as `"500MB"`. The table's other
-        columns are in memory besides.
+        columns are in memory besides. With `client`, of each worker.
+    client
+        A `distributed.Client`, or the address of a dask scheduler, whose workers do the parts in place of threads. They
+        see `src`, and the folder of `dst`, under the same paths. Each part is done on `n_threads` threads, 1 by
+        default. A part that is lost with its worker is done again by another.
     overwrite
         Whether an existing `dst` is replaced.
     **options
@@ -76,6 +84,8 @@ def convert(
         If `dst` exists and `overwrite` is false.
     ConversionError
         If another process converts to `dst`, or the disk is full.
+    ClusterError
+        If workers of `client` die of the same part again and again, or the cluster is closed.
     ValueError
         If `dst` has another ending, or an option is no parameter of the reader.
     CellNetError
@@ -85,11 +95,13 @@ def convert(
     kind = _kind_of(dst, kind)
     asked = _asked(read if kind == "spatialdata" else read_anndata, src, options)
     check_output(dst, overwrite=overwrite)
-    builder, levels = builder_of({**asked, "backed": True})
-    with workspace(dst, _plan(builder, kind, memory, asked)) as space:
-        _Conversion(builder, levels, space, _bytes(memory)).run(kind)
-        check_output(dst, overwrite=overwrite)
-        space.finish()
+    with workers_of(client, Access.of(asked["engine"], asked["n_threads"]).n_threads) as workers:
+        table, levels = table_of({**asked, "backed": True}, workers)
+        with workspace(dst, _plan(table, kind, memory, asked)) as space:
+            n_threads = asked["n_threads"] or 1 if workers.are_remote else None
+            _Conversion(table, levels, space, workers, _bytes(memory), n_threads).run(kind)
+            check_output(dst, overwrite=overwrite)
+            space.finish()
     return dst
 
 
@@ -106,7 +118,7 @@ def _kind_of(dst: Path, kind: Kind | None) -> Kind:
     return kind or ("spatialdata" if dst.suffix == _ZARR else "anndata")
 
 
-def _asked(reader: Callable[..., Any], src: "str | Path | UPath", options: Mapping[str, Any]) -> dict[str, Any]:
+def _asked(reader: Callable[..., Any], src: Paths, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return all parameters of a reader, as given or by default."""
     known = inspect.signature(reader).parameters
     if unknown := options.keys() - known.keys():
@@ -125,19 +137,18 @@ def _bytes(memory: int | str) -> int:
     return size
 
 
-def _plan(builder: TableBuilder, kind: Kind, memory: int | str, asked: Mapping[str, Any]) -> dict[str, Any]:
+def _plan(table: TableOfFiles, kind: Kind, memory: int | str, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Return all that the output, and what is staged for it, depends on."""
     from importlib.metadata import version
 
     from dask.base import tokenize
 
-    source = builder.source
     options = {name: tokenize(value) for name, value in asked.items() if name not in ("path", "index", "n_threads")}
-    identity = [str(source.path), *astuple(source.identity)]
+    identities = [(str(part.source.path), part.source.identity) for part in table.parts]
     return {
         "format": _FORMAT,
         "version": version("cellnet-sd"),
-        "source": identity,
+        "sources": [[path, state.size, state.mtime_ns, state.digest] for path, state in identities],
         "kind": kind,
         "memory": _bytes(memory),
         "options": options,
@@ -147,19 +158,36 @@ def _plan(builder: TableBuilder, kind: Kind, memory: int | str, asked: Mapping[s
 class _Conversion:
     """One conversion, step by step; each is skipped where an earlier run has finished it."""
 
-    def __init__(self, builder: TableBuilder, levels: tuple[str, ...], space: Workspace, memory: int) -> None:
-        self.builder, self.levels, self.space, self.memory = builder, levels, space, memory
-        self.adata = builder.build()
-        self.n_threads = builder.source.access.n_threads
+    def __init__(
+        self,
+        table: TableOfFiles,
+        levels: tuple[str, ...],
+        space: Workspace,
+        workers: Workers,
+        memory: int,
+        n_threads: int | None,
+    ) -> None:
+        self.table, self.levels, self.space = table, levels, space
+        self.workers, self.memory, self.n_threads = workers, memory, n_threads
+        self.adata = table.build()
+
+    def _sent(self, source: Source) -> Source:
+        """Return a source as jobs have it: on the threads that a worker has for each."""
+        return source if self.n_threads is None else source.on_threads(self.n_threads)
+
+    @property
+    def pieces(self) -> list[Piece]:
+        """The cells of each file."""
+        return [piece._replace(source=self._sent(piece.source)) for piece in self.table.pieces(self.adata)]
 
     def run(self, kind: Kind) -> None:
         if kind == "spatialdata":
             self._spatialdata()
         elif self.space.target.suffix == _ZARR:
-            self.builder.notes.speak(stacklevel=5)
+            self.table.speak(stacklevel=5)
             self._anndata_zarr()
         else:
-            self.builder.notes.speak(stacklevel=5)
+            self.table.speak(stacklevel=5)
             self._h5ad()
 
     # --- the table ---------------------------------------------------------------------------------------------------
@@ -168,16 +196,17 @@ class _Conversion:
         """Return the matrix, all its parts staged; `None` where none is asked for."""
         if self.adata.X is None:
             return None
-        budget = self.memory // (2 * self.n_threads)
-        part_rows = rows_of_part(self.builder.index.findings.nnz_per_cell, budget)
-        staged = StagedMatrix(self.space, self.builder.source, self.builder.rows, self.builder.columns, part_rows)
-        self.space.run(staged.jobs(), "Reading expression", self.n_threads)
+        budget = self.memory // (2 * self.workers.n_sharing)
+        densest = max(part.index.findings.nnz_per_cell for part in self.table.parts)
+        profiles = [Profiles(self._sent(part.source), part.rows, part.genes.columns) for part in self.table.parts]
+        staged = StagedMatrix(self.space, profiles, rows_of_part(densest, budget))
+        self.space.run(staged.jobs(), "Reading expression", self.workers)
         return staged
 
     def _fill(self, place: "ZarrMatrix", staged: StagedMatrix | None) -> None:
         """Pack the staged matrix into its place."""
         if staged is not None:
-            self.space.run(place.jobs(staged), "Packing expression", self.n_threads)
+            self.space.run(place.jobs(staged), "Packing expression", self.workers)
 
     def _once(self, name: str, make: Callable[[], None]) -> None:
         """Make the output without its bulk, from nothing, unless an earlier run has."""
@@ -186,7 +215,7 @@ class _Conversion:
             remove(self.space.output)
             make()
 
-        self.space.run([Job(name, run)], "Writing the table", 1)
+        self.space.run([Job(name, run)], "Writing the table", Threads(1))
 
     def _anndata_zarr(self) -> None:
         from cellnet_sd.conversion.tables import X, ZarrMatrix, without_values
@@ -224,45 +253,46 @@ class _Conversion:
         staged, place = self._staged(), ZarrMatrix(output / "tables" / keys.TABLE / X)
 
         def write() -> None:
-            write_without_bulk(self.builder, self.adata, pictures, output)
+            write_without_bulk(self.adata, self.pieces, pictures, output)
             make_arrays(output, pictures)
             if staged is not None:
                 place.make(staged)
 
         self._once("table", write)
-        self.builder.notes.speak(stacklevel=5)
+        self.table.speak(stacklevel=5)
         self._fill(place, staged)
         slides, stacks = outputs_of(output, pictures)
-        self.space.run([job for stack in stacks for job in stack.jobs()], "Writing patches", self.n_threads)
-        self.space.run([job for slide in slides for job in slide.jobs()], "Rebuilding slides", self.n_threads)
+        self.space.run([job for stack in stacks for job in stack.jobs()], "Writing patches", self.workers)
+        self.space.run([job for slide in slides for job in slide.jobs()], "Rebuilding slides", self.workers)
         for slide in slides:
             for jobs in slide.coarser():
-                self.space.run(jobs, "Halving slides", self.n_threads)
+                self.space.run(jobs, "Halving slides", self.workers)
         _consolidate(output)
 
     def _pictures(self) -> Pictures:
         """Plan the pictures; where patches disagree about a slide, they are stacked in its place."""
-        builder = self.builder
-        planned = plan_pictures(
-            builder.source, self.adata, levels=self.levels, patches=builder.switches.patches, notes=builder.notes
-        )
+        patches = self.table.parts[0].switches.patches
+        planned = plan_pictures(self.pieces, levels=self.levels, patches=patches)
         odd = [each for each in planned.mosaics if not planned.agreements[each.slide.name].is_good]
-        if odd and "tissue" not in builder.switches.patches:
+        if odd and "tissue" not in patches:
             self._stack_tissue(planned, [each.slide.name for each in odd])
         for each in odd:
             planned.mosaics.remove(each)
-            builder.notes.warn_of(f"slide {each.slide.name}: its tissue patches are written as a stack, not as a slide")
+            words = f"slide {each.slide.name}: its tissue patches are written as a stack, not as a slide"
+            self.table.parts[0].notes.warn_of(words)
         return planned
 
     def _stack_tissue(self, planned: Pictures, slides: list[str]) -> None:
         """Add stacks of the tissue patches of some slides, and each cell's place in them to the table."""
-        builder, obs = self.builder, self.adata.obs
+        obs = self.adata.obs
         here = obs[keys.SLIDE].isin(slides).to_numpy()
-        planned.stacks += plan_pictures(
-            builder.source, self.adata[here], levels=("cell",), patches=("tissue",), notes=builder.notes
-        ).stacks
-        numbers = patch_numbers(builder.index, Component.TISSUE_PATCH, builder.rows)
-        obs[keys.TISSUE_PATCH] = np.where(here, numbers, np.int32(-1))
+        on_them = [
+            piece._replace(cells=piece.cells[piece.cells.obs[keys.SLIDE].isin(slides).to_numpy()])
+            for piece in self.pieces
+        ]
+        planned.stacks += plan_pictures(on_them, levels=("cell",), patches=("tissue",)).stacks
+        numbers = [patch_numbers(part.index, Component.TISSUE_PATCH, part.rows) for part in self.table.parts]
+        obs[keys.TISSUE_PATCH] = np.where(here, np.concatenate(numbers), np.int32(-1))
 
 
 def _consolidate(store: Path) -> None:

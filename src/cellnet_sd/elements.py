@@ -16,6 +16,7 @@ from cellnet_sd.cellindex import Rows
 from cellnet_sd.components import images
 from cellnet_sd.errors import MalformedCellError
 from cellnet_sd.findings import SlideFinding
+from cellnet_sd.joining import Piece
 from cellnet_sd.layout import CELL_DIAMETER, PATCHES, Component
 from cellnet_sd.notes import Notes
 from cellnet_sd.sources.base import Source
@@ -34,27 +35,25 @@ _MOST_BLOCKS = 2**16
 
 
 def spatial_data(
-    source: Source, adata: "AnnData", *, levels: Sequence[str], patches: Sequence[str], notes: Notes
+    adata: "AnnData", pieces: Sequence[Piece], *, levels: Sequence[str], patches: Sequence[str]
 ) -> "SpatialData":
     """Return the table `adata` with the elements of its slides.
 
     Parameters
     ----------
-    source
-        Where the cells come from.
     adata
-        The table, as `TableBuilder` makes it.
+        The table, as `TableOfFiles` makes it.
+    pieces
+        Its cells, file by file.
     levels
         Which images become elements: `"wsi"`, `"tissue"` (the slide, rebuilt), `"cell"` (the patch stacks).
     patches
         Which patches are stacked: `"cell"`, `"tissue"`.
-    notes
-        Where cells without a circle are counted.
     """
-    pictures = plan_pictures(source, adata, levels=levels, patches=patches, notes=notes)
+    pictures = plan_pictures(pieces, levels=levels, patches=patches)
     elements: dict[str, Any] = {each.name: each.element(images.mosaic_array(each.mosaic)) for each in pictures.mosaics}
     elements |= {each.name: each.element(images.stack_image(each.stack)) for each in pictures.stacks}
-    return with_elements(source, adata, pictures, elements, notes)
+    return with_elements(adata, pieces, pictures, elements)
 
 
 @dataclass(frozen=True)
@@ -96,11 +95,17 @@ class Pictures:
     """How far the rebuilt slides agree with patches they are not made from, by slide."""
 
 
-def plan_pictures(
-    source: Source, adata: "AnnData", *, levels: Sequence[str], patches: Sequence[str], notes: Notes
-) -> Pictures:
+def plan_pictures(pieces: Sequence[Piece], *, levels: Sequence[str], patches: Sequence[str]) -> Pictures:
     """Return which images the slides of a table have; see `spatial_data`."""
     found = Pictures()
+    for piece in pieces:
+        _plan(found, piece, levels, patches)
+    return found
+
+
+def _plan(found: Pictures, piece: Piece, levels: Sequence[str], patches: Sequence[str]) -> None:
+    """Add the images of the slides of one file."""
+    source, adata, notes = piece
     rows = adata.obs[keys.SOURCE_ROW].to_numpy()
     for slide, here in _cells_of_slides(source, adata):
         if "wsi" in levels and slide.wsi_row is not None and slide.wsi_frame is not None:
@@ -113,19 +118,19 @@ def plan_pictures(
             found.agreements[slide.name] = _compared(mosaic, slide, notes)
         if "cell" in levels:
             found.stacks += _stacks(source, adata, rows, here, slide.name, patches)
-    return found
 
 
 def with_elements(
-    source: Source, adata: "AnnData", pictures: Pictures, elements: Mapping[str, Any], notes: Notes
+    adata: "AnnData", pieces: Sequence[Piece], pictures: Pictures, elements: Mapping[str, Any]
 ) -> "SpatialData":
     """Return a table with its planned pictures, their `elements` among them, and the circles of its cells."""
     from spatialdata import SpatialData
 
     shapes = {
         keys.region(slide.name): circles
-        for slide, here in _cells_of_slides(source, adata)
-        if (circles := slide_circles(adata[here], slide, notes)) is not None
+        for source, cells, notes in pieces
+        for slide, here in _cells_of_slides(source, cells)
+        if (circles := slide_circles(cells[here], slide, notes)) is not None
     }
     about = dict(adata.uns[keys.PROVENANCE])
     about[keys.TISSUE_AGREEMENT] = json.dumps({name: asdict(found) for name, found in pictures.agreements.items()})

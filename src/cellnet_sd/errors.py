@@ -56,6 +56,10 @@ class ConversionError(CellNetError):
     """A conversion cannot go on; what it has finished is kept."""
 
 
+class ClusterError(CellNetError):
+    """The workers of a cluster cannot go on; what they have finished is kept."""
+
+
 class MissingDependencyError(CellNetError):
     """An optional package is needed to decode what is stored."""
 

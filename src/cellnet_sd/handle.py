@@ -21,12 +21,14 @@ from cellnet_sd.patch_lookup import of_source
 from cellnet_sd.problems import Problems
 from cellnet_sd.rows import CellOrder
 from cellnet_sd.selection import named_rows
-from cellnet_sd.sources.access import Engine
+from cellnet_sd.sources.access import Access, Engine
 from cellnet_sd.sources.base import Source
 from cellnet_sd.sources.opening import open_source
 from cellnet_sd.sources.paths import require_local
+from cellnet_sd.workers import workers_of
 
 if TYPE_CHECKING:
+    from distributed import Client
     from scipy.sparse import csr_matrix
     from upath import UPath
     from xarray import DataArray
@@ -198,7 +200,13 @@ def open_file(
     return CellNetFile(open_source(path, choices, index=index, engine=engine, n_threads=n_threads))
 
 
-def build_index(path: str | Path, *, engine: Engine | None = None, n_threads: int | None = None) -> Path:
+def build_index(
+    path: str | Path,
+    *,
+    client: "Client | str | None" = None,
+    engine: Engine | None = None,
+    n_threads: int | None = None,
+) -> Path:
     """Build the index of a Cell-NET file, unless there is one of its present state.
 
     The index is saved beside the file as `{file}.cnindex`, or in `settings.cache_dir` where that folder cannot be
@@ -209,6 +217,9 @@ def build_index(path: str | Path, *, engine: Engine | None = None, n_threads: in
     ----------
     path
         A Cell-NET HDF5 file.
+    client
+        A `distributed.Client`, or the address of a dask scheduler, whose workers scan the file; they see it, and the
+        folder it is in, under the same paths.
     engine, n_threads
         As in `read`. An index that `engine="h5py"` built does not say where bytes are: other engines build it again.
 
@@ -223,10 +234,11 @@ def build_index(path: str | Path, *, engine: Engine | None = None, n_threads: in
     RemoteError
         If it is a URL.
     CellNetError
-        If it is no Cell-NET file, or the index can be saved nowhere.
+        If it is no Cell-NET file, the index can be saved nowhere, or the workers of `client` died.
     """
     path = require_local(path, _INDEXED)
-    source = open_source(path, index=True, engine=engine, n_threads=n_threads)
+    with workers_of(client, Access.of(engine, n_threads).n_threads) as workers:
+        source = open_source(path, index=True, engine=engine, n_threads=n_threads, workers=workers)
     saved = saved_at(source.path, source.identity)
     assert saved is not None  # it was loaded from there, or has just been saved
     return saved

@@ -33,6 +33,7 @@ SPATIAL_TISSUE: Final = "spatial_tissue"
 
 GENE_IDS: Final = "gene_ids"
 FEATURE_TYPES: Final = "feature_types"
+MEASURED: Final = "measured"
 
 # --- cell-cell communication -----------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """`X`: expression profiles as rows of a CSR matrix, read now or lazily, and the genes that are its columns."""
 
-import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from cellnet_sd import keys
 from cellnet_sd.cellindex import Rows
 from cellnet_sd.components import expression
-from cellnet_sd.errors import CellNetWarning, LayoutError, NotEnoughMemoryError
+from cellnet_sd.errors import LayoutError, NotEnoughMemoryError
 from cellnet_sd.layout import Component
-from cellnet_sd.notes import Notes
+from cellnet_sd.notes import Notes, warn
 from cellnet_sd.problems import Problems
 from cellnet_sd.progress import progress
 from cellnet_sd.settings import settings
@@ -33,6 +33,41 @@ _COPIES = 2
 """A matrix and the parts it is stacked from are in memory at once."""
 _FLOAT_BYTES = 4
 _ROUNDED = "expression values were rounded: float32 cannot hold them exactly"
+
+
+@dataclass(frozen=True)
+class GeneColumns:
+    """Which genes of a file are read, and which columns they become.
+
+    Parameters
+    ----------
+    n
+        Number of columns.
+    taken
+        The genes that are read, by their places in the file; `None` for all.
+    to
+        int32, the column of each gene that is read; `None` where they come one after the other and fill all columns.
+    """
+
+    n: int
+    taken: NDArray[np.int64] | None = None
+    to: NDArray[np.int32] | None = None
+
+    @property
+    def are_all(self) -> bool:
+        """Whether profiles are taken as they are."""
+        return self.taken is None and self.to is None
+
+    def of(self, profiles: "csr_matrix") -> "csr_matrix":
+        """Return the columns of some profiles."""
+        from scipy.sparse import csr_matrix
+
+        found = profiles if self.taken is None else profiles[:, self.taken]
+        if self.to is None:
+            return found
+        placed = csr_matrix((found.data, self.to[found.indices], found.indptr), shape=(found.shape[0], self.n))
+        placed.sort_indices()
+        return placed
 
 
 def gene_table(source: Source, notes: Notes | None = None) -> pd.DataFrame:
@@ -55,9 +90,7 @@ def gene_table(source: Source, notes: Notes | None = None) -> pd.DataFrame:
     return var
 
 
-def read_matrix(
-    source: Source, rows: Rows, columns: NDArray[np.int64] | None, problems: Problems, notes: Notes
-) -> "csr_matrix":
+def read_matrix(source: Source, rows: Rows, columns: GeneColumns, problems: Problems, notes: Notes) -> "csr_matrix":
     """Return the expression of the cells at `rows`, batch by batch; malformed rows are empty, and reported.
 
     Parameters
@@ -65,7 +98,7 @@ def read_matrix(
     source, rows
         The cells.
     columns
-        The genes, `None` for all.
+        The genes.
     problems, notes
         Where malformed cells are reported, and rounded values counted.
 
@@ -77,17 +110,17 @@ def read_matrix(
         If the matrix cannot fit in memory, as the index' sample lets expect.
     """
     n_genes = source.index.findings.n_genes
-    n_columns = n_genes if columns is None else len(columns)
-    _check_memory(source, len(rows), n_columns / max(1, n_genes))
+    n_taken = n_genes if columns.taken is None else len(columns.taken)
+    _check_memory(source, len(rows), n_taken / max(1, n_genes))
     parts, n_inexact = [], 0
     for batch in batches(rows, n_genes * _FLOAT_BYTES, "Reading expression"):
         profiles = expression.read(source, batch, n_genes, problems)
         _check_kind(source, profiles.matrix, batch)
         n_inexact += profiles.n_inexact
-        parts.append(profiles.matrix if columns is None else profiles.matrix[:, columns])
+        parts.append(columns.of(profiles.matrix))
     if n_inexact:
         notes.warn_of(f"{n_inexact:,} {_ROUNDED}")
-    return _stacked(parts, n_columns)
+    return _stacked(parts, columns.n)
 
 
 def _check_kind(source: Source, matrix: "csr_matrix", batch: Rows) -> None:
@@ -128,25 +161,42 @@ def batches(rows: Rows, bytes_per_cell: int, desc: str) -> Iterator[Rows]:
     yield from progress((rows[start : start + size] for start in starts), total=len(starts), desc=desc, unit="batches")
 
 
-def lazy_matrix(source: Source, rows: Rows, columns: NDArray[np.int64] | None) -> Any:
-    """Return expression as a dask array of CSR blocks; a task carries the source, which is a path, and reopens it."""
+def lazy_matrix(source: Source, rows: Rows, columns: GeneColumns) -> Any:
+    """Return expression as a dask array of CSR blocks.
+
+    A task carries its rows and the source, which is a path, and reopens it. The columns are a task of their own: a
+    worker of a cluster gets them once.
+    """
+    import dask
     import dask.array as da
+    from dask.layers import ArrayValuesDep
     from scipy.sparse import csr_matrix
 
-    n_genes = source.index.findings.n_genes if columns is None else len(columns)
-    numbers = da.from_array(rows[:, None], chunks=(BACKED_ROWS, 1), name=False)
-    return da.map_blocks(
-        partial(_block, source, columns),
+    parts = [rows[start : start + BACKED_ROWS] for start in range(0, max(1, len(rows)), BACKED_ROWS)]
+    chunks = (tuple(map(len, parts)), (columns.n,))
+    numbers = ArrayValuesDep(chunks, {(number, 0): _compact(part) for number, part in enumerate(parts)})
+    return da.blockwise(
+        partial(_block, source),
+        "ij",
         numbers,
-        chunks=(numbers.chunks[0], (n_genes,)),
+        "ij",
+        columns if columns.are_all else dask.delayed(columns, pure=True),
+        None,
+        align_arrays=False,
         dtype=np.float32,
         meta=csr_matrix((0, 0), dtype=np.float32),
     )
 
 
-def _block(source: Source, columns: NDArray[np.int64] | None, rows: NDArray[np.int64]) -> "csr_matrix":
-    matrix = read_profiles(source, rows[:, 0])
-    return matrix if columns is None else matrix[:, columns]
+def _compact(rows: Rows) -> Rows | range:
+    """Return consecutive rows as a range: most are, and there may be millions in a graph."""
+    if len(rows) and (np.diff(rows) == 1).all():
+        return range(int(rows[0]), int(rows[-1]) + 1)
+    return rows
+
+
+def _block(source: Source, rows: Rows | range, columns: GeneColumns) -> "csr_matrix":
+    return columns.of(read_profiles(source, rows))
 
 
 def read_profiles(source: Source, rows: Sequence[int] | Rows) -> "csr_matrix":
@@ -171,8 +221,7 @@ def read_profiles(source: Source, rows: Sequence[int] | Rows) -> "csr_matrix":
     profiles = expression.read(source, rows, source.index.findings.n_genes, problems)
     _check_kind(source, profiles.matrix, rows)
     if profiles.n_inexact:
-        msg = f"{source.path}: {profiles.n_inexact:,} {_ROUNDED}"
-        warnings.warn(msg, CellNetWarning, stacklevel=3)
+        warn(f"{source.path}: {profiles.n_inexact:,} {_ROUNDED}", stacklevel=3)
     return profiles.matrix
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -54,6 +55,16 @@ class Notes:
             logger.info("%s: %s", self.file, sentence)
         if self.odd:
             warnings.warn(bulleted(f"{self.file}:", self.odd), CellNetWarning, stacklevel=stacklevel)
+
+
+def warn(sentence: str, stacklevel: int = 2) -> None:
+    """Warn of what is seen when a value is read; from a worker of a dask cluster, its clients are warned too."""
+    if "distributed" not in sys.modules:  # this is no worker
+        warnings.warn(sentence, CellNetWarning, stacklevel=stacklevel + 1)
+        return
+    import distributed
+
+    distributed.warn(sentence, CellNetWarning, stacklevel=stacklevel + 1)
 
 
 def bulleted(title: str, sentences: Iterable[str]) -> str:

@@ -2,23 +2,32 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
 
 from cellnet_sd.components.ccc.layouts import CCCLayoutName
 from cellnet_sd.components.expression import ExpressionKind
 from cellnet_sd.findings import Choices, absolute
+from cellnet_sd.joining import TableOfFiles
+from cellnet_sd.joining.namespaces import files_words, panels_of, rows_of_files, with_one_namespace
+from cellnet_sd.notes import Notes
 from cellnet_sd.problems import OnError
 from cellnet_sd.rows import CellOrder
 from cellnet_sd.selection import Cells, select_rows
 from cellnet_sd.sources.access import Engine
+from cellnet_sd.sources.hdf5 import Hdf5Source
 from cellnet_sd.sources.opening import open_source
-from cellnet_sd.table import Switches, TableBuilder
+from cellnet_sd.sources.paths import is_path, is_remote, source_path
+from cellnet_sd.table import Panel, Switches, TableBuilder
+from cellnet_sd.workers import Workers
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from spatialdata import SpatialData
     from upath import UPath
 
+type Paths = str | Path | UPath | Sequence[str | Path | UPath]
 Images = bool | Sequence[Literal["wsi", "tissue", "cell"]]
 Patches = Sequence[Literal["cell", "tissue"]]
 _LEVELS = ("wsi", "tissue", "cell")
@@ -26,7 +35,7 @@ _STACKED = ("cell", "tissue")
 
 
 def read(
-    path: "str | Path | UPath",
+    path: Paths,
     *,
     where: str | None = None,
     cells: Cells | None = None,
@@ -49,7 +58,7 @@ def read(
     engine: Engine | None = None,
     n_threads: int | None = None,
 ) -> "SpatialData":
-    """Read a Cell-NET file as SpatialData.
+    """Read a Cell-NET file, or several as one, as SpatialData.
 
     Images are lazy; expression is read now, unless `backed`.
 
@@ -57,7 +66,10 @@ def read(
     ----------
     path
         A Cell-NET HDF5 file, or its URL, such as `"s3://bucket/cellnet.h5"`; a `UPath` where the file system takes
-        options. Of a remote file, whose index must be there, only the bytes that are needed are fetched.
+        options. Of a remote file, whose index must be there, only the bytes that are needed are fetched. Or several
+        files: their genes are those of any of them, zero where a file does not hold them, which `varm["measured"]`
+        says; slides whose names clash get the file's name before theirs. All that is asked for below is asked of each
+        file; a name must be in one of them.
     where
         Which cells: a pandas `DataFrame.query` expression on the attributes and `slide`, such as
         `"tissue == 'Lymph node' and cell_diameter > 8"`. Nothing is read of the cells it leaves out.
@@ -108,7 +120,8 @@ def read(
     SpatialData
         One table, `"table"`, over all slides: `X` CSR float32 (n_cells, n_genes); `obs` with the attributes, `slide`,
         `region`, `cell_id`, `source_file`, `source_row`, `cell_patch`; `obsm["spatial"]` and `obsm["spatial_tissue"]`,
-        float64 (n_cells, 2) in pixels, x then y; `obsp["ccc_connectivities"]`, CSR, rows send. Per slide:
+        float64 (n_cells, 2) in pixels, x then y; `obsp["ccc_connectivities"]`, CSR, rows send. Of several files,
+        `varm["measured"]`, bool (n_genes, n_files). Per slide:
         `shapes["{slide}_cells"]`, circles; `images["{slide}_wsi"]`; `images["{slide}_tissue"]`, multiscale and lazy by
         block; `images["{slide}_cell_patches"]`, Image3D (c, z, y, x) with `obs["cell_patch"]` = z.
         Coordinate systems: `{slide}` in pixels, `{slide}_um` in µm where known, `{slide}_patches` for the stacks.
@@ -128,17 +141,17 @@ def read(
     NotEnoughMemoryError
         If expression does not fit in memory.
     """
-    builder, levels = builder_of(locals())
+    table, levels = table_of(locals())
     from cellnet_sd.elements import spatial_data
 
-    adata = builder.build()
-    sdata = spatial_data(builder.source, adata, levels=levels, patches=builder.switches.patches, notes=builder.notes)
-    builder.notes.speak()
+    adata = table.build()
+    sdata = spatial_data(adata, table.pieces(adata), levels=levels, patches=table.parts[0].switches.patches)
+    table.speak()
     return sdata
 
 
 def read_anndata(
-    path: "str | Path | UPath",
+    path: Paths,
     *,
     where: str | None = None,
     cells: Cells | None = None,
@@ -181,22 +194,22 @@ def read_anndata(
     FileNotFoundError, CellNetError
         As `read`.
     """
-    builder, _ = builder_of(locals())
-    adata = builder.build()
-    builder.notes.speak()
+    table, _ = table_of(locals())
+    adata = table.build()
+    table.speak()
     return adata
 
 
-def builder_of(asked: Mapping[str, Any]) -> tuple[TableBuilder, tuple[str, ...]]:
+def table_of(asked: Mapping[str, Any], workers: Workers | None = None) -> tuple[TableOfFiles, tuple[str, ...]]:
     """Return what builds the table that is asked for, and which images become elements.
 
     Parameters
     ----------
     asked
         The parameters of `read`, or of `read_anndata`, by name, with `path`.
+    workers
+        Who builds the index if there is none: threads of this process for `None`.
     """
-    import numpy as np
-
     levels = _levels(asked["images"])
     patches = _stacked(asked.get("patches", ("cell",)), levels)
     expression, ccc = asked["expression"], _checked_ccc(asked["ccc"])
@@ -211,10 +224,43 @@ def builder_of(asked: Mapping[str, Any]) -> tuple[TableBuilder, tuple[str, ...]]
         ccc_layout=asked["ccc_layout"],
     )
     how = {name: asked[name] for name in ("index", "engine", "n_threads")}
-    source = open_source(asked["path"], choices, **how)
+    sources = [open_source(path, choices, workers=workers, **how) for path in paths_of(asked["path"])]
     chosen = {name: asked[name] for name in ("where", "cells", "slides")}
-    rows = select_rows(source.index, **chosen)
-    return TableBuilder(source, np.arange(len(source.index)) if rows is None else rows, switches), levels
+    if len(sources) > 1:
+        return _joined(sources, chosen, switches), levels
+    rows = select_rows(sources[0].index, **chosen)
+    rows = np.arange(len(sources[0].index)) if rows is None else rows
+    return TableOfFiles([TableBuilder(sources[0], rows, switches)]), levels
+
+
+def paths_of(path: Paths) -> list[Path]:
+    """Return the files that are asked for.
+
+    Raises
+    ------
+    ValueError
+        If there are none, or one is named twice.
+    """
+    listed = [path] if is_path(path) else path
+    paths = [source_path(each) for each in cast("Sequence[str | Path | UPath]", listed)]
+    places = {str(each if is_remote(each) else each.resolve()) for each in paths}
+    if not paths or len(places) < len(paths):
+        msg = f"path={path!r} names {'a file twice' if paths else 'no file'}."
+        raise ValueError(msg)
+    return paths
+
+
+def _joined(sources: Sequence[Hdf5Source], chosen: Mapping[str, Any], switches: Switches) -> TableOfFiles:
+    """Return what builds the table of several files: those of which cells are taken."""
+    notes = Notes(files_words([source.path for source in sources]))
+    sources = with_one_namespace(sources)
+    rows_of = rows_of_files(sources, notes, **chosen)
+    taken = [(source, rows) for source, rows in zip(sources, rows_of, strict=True) if len(rows)]
+    panels: list[Panel | None] = [None] * len(taken)
+    if switches.expression:
+        panels = [*panels_of([source for source, _ in taken], switches.genes, notes)]
+    parts = [TableBuilder(*own, switches, panel) for own, panel in zip(taken, panels, strict=True)]
+    return TableOfFiles(parts, is_joined=True, notes=notes)
 
 
 def _kind(expression: bool | ExpressionKind) -> ExpressionKind | None:  # noqa: FBT001

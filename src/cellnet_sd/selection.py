@@ -100,14 +100,23 @@ def _meant(name: str, known: Iterable[str]) -> str:
 
 
 def _on_slides(index: CellIndex, slides: Sequence[str]) -> NDArray[np.bool_]:
-    slides = [slides] if isinstance(slides, str) else list(slides)
-    known = {slide.name: code for code, slide in enumerate(index.findings.slides)}
-    known |= {slide.original: code for code, slide in enumerate(index.findings.slides)}
+    slides, known = listed(slides), slide_codes(index)
     unknown = [slide for slide in slides if slide not in known]
     if unknown:
         msg = f"{index.path} has no slide {_some(unknown)}. Its slides are {_some(index.slide_names())}."
         raise SelectionError(msg)
     return np.isin(index.slides, [known[slide] for slide in slides])
+
+
+def listed(names: str | Sequence[str]) -> list[str]:
+    """Return names as a list, one name as a list of it."""
+    return [names] if isinstance(names, str) else list(names)
+
+
+def slide_codes(index: CellIndex) -> dict[str, int]:
+    """Return the number of each slide, by the names it may be asked for by: its own, and that in the file."""
+    known = {slide.original: code for code, slide in enumerate(index.findings.slides)}
+    return known | {slide.name: code for code, slide in enumerate(index.findings.slides)}
 
 
 def named_rows(index: CellIndex, cells: Cells) -> Rows:
@@ -148,14 +157,34 @@ def _numbered_rows(index: CellIndex, numbers: NDArray[Any]) -> Rows:
     return rows
 
 
-def _rows_of_names(index: CellIndex, cells: Sequence[str]) -> Rows:
+def find_names(index: CellIndex, cells: Sequence[str]) -> NDArray[np.intp]:
+    """Return the row of each name, -1 where no cell, or more than one, is called that.
+
+    A cell is called as in `obs_names`, or by its bare name, or `{slide}/{name}`.
+    """
     rows = index.obs_names().get_indexer(pd.Index(cells))
-    if (rows < 0).any():
-        bare = pd.Index(index.names)
+    for names_of in (_bare, _with_slides):
         missing = np.flatnonzero(rows < 0)
-        once = ~bare.duplicated(keep=False)
-        found = pd.Index(bare[once]).get_indexer(pd.Index([cells[at] for at in missing.tolist()]))
-        rows[missing] = np.where(found >= 0, np.flatnonzero(once)[found], -1)
+        if not len(missing):
+            break
+        known = names_of(index)
+        once = ~known.duplicated(keep=False)
+        found = pd.Index(known[once]).get_indexer(pd.Index([cells[at] for at in missing.tolist()]))
+        rows[missing] = np.where(found >= 0, np.flatnonzero(once)[found], -1) if once.any() else -1
+    return rows
+
+
+def _bare(index: CellIndex) -> pd.Index:
+    return pd.Index(index.names)
+
+
+def _with_slides(index: CellIndex) -> pd.Index:
+    slides = np.array(index.slide_names(), dtype=object)[index.slides]
+    return pd.Index(slides + "/" + index.names.to_numpy(dtype=object))
+
+
+def _rows_of_names(index: CellIndex, cells: Sequence[str]) -> Rows:
+    rows = find_names(index, cells)
     unknown = [cell for cell, row in zip(cells, rows, strict=True) if row < 0]
     if unknown:
         names = _some(index.obs_names()[:_SHOWN])

@@ -181,8 +181,22 @@ def _named(signal: _Signal, evidence: Evidence) -> Slides:
     kept = [originals[code] for code in used]
     if evidence.stated is not None and len(set(evidence.stated)) == len(kept):
         kept = list(evidence.stated)
-    names = legal_names([_element_name(name) or _element_name(evidence.path.stem) or "slide" for name in kept])
-    return Slides(order.astype(np.int32), tuple(_without_clashes(names)), tuple(kept), signal.words)
+    names = legal_slide_names(kept, evidence.path.stem)
+    return Slides(order.astype(np.int32), tuple(names), tuple(kept), signal.words)
+
+
+def legal_slide_names(names: Sequence[str], otherwise: str) -> list[str]:
+    """Return a name for each slide that its elements and coordinate systems can have, all different.
+
+    Parameters
+    ----------
+    names
+        What the slides are called.
+    otherwise
+        What one is called of whose name nothing legal is left.
+    """
+    legal = legal_names([_element_name(name) or _element_name(otherwise) or "slide" for name in names])
+    return _without_clashes(legal)
 
 
 def _without_clashes(names: list[str]) -> list[str]:

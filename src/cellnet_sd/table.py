@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -15,10 +15,11 @@ from cellnet_sd import keys
 from cellnet_sd.cellindex import CellIndex, Rows
 from cellnet_sd.communication import annotate, read_links
 from cellnet_sd.components import captions, expression, images
+from cellnet_sd.components.ccc import CCCLinks
 from cellnet_sd.components.expression import ExpressionKind
 from cellnet_sd.errors import LayoutError
 from cellnet_sd.layout import PATCHES, Component
-from cellnet_sd.matrix import gene_table, lazy_matrix, read_matrix
+from cellnet_sd.matrix import GeneColumns, gene_table, lazy_matrix, read_matrix
 from cellnet_sd.notes import Notes
 from cellnet_sd.problems import OnError, Problems
 from cellnet_sd.selection import select_genes
@@ -41,6 +42,13 @@ class Switches:
     on_error: OnError = "raise"
 
 
+class Panel(NamedTuple):
+    """The genes of a table, and which columns of it the genes of a file become."""
+
+    var: pd.DataFrame
+    columns: GeneColumns
+
+
 @dataclass
 class TableBuilder:
     """Builds the table of the cells at `rows`.
@@ -53,11 +61,14 @@ class TableBuilder:
         The cells asked for.
     switches
         What is read of them.
+    panel
+        The genes of the table, where it is to be joined with others; those asked for of the file for `None`.
     """
 
     source: Source
     rows: Rows
     switches: Switches
+    panel: "Panel | None" = None
     notes: Notes = field(init=False)
     problems: Problems = field(init=False)
 
@@ -84,18 +95,27 @@ class TableBuilder:
         CellNetError
             If a component cannot be told, or under `on_error="raise"` a cell is malformed.
         """
+        matrix, links = self.load()
+        adata = self.assemble(matrix, self.index.obs_names(self.rows))
+        if links is not None:
+            pairs = self.switches.ccc == "pairs"
+            annotate(adata, self.source, links, self.rows, pairs=pairs, genes=self.var.index, notes=self.notes)
+        self.describe(adata)
+        return adata
+
+    def load(self) -> tuple[Any, CCCLinks | None]:
+        """Return expression and CCC; `rows` are those of the sound cells from then on."""
         self._check_components()
         self._report_known_defects()
         matrix = self._matrix()
         links = read_links(self.source, self.rows, self.problems) if self.switches.ccc else None
         self.rows, kept = self._without_malformed()
-        adata = self._assemble(matrix if matrix is None or kept.all() else matrix[kept])
-        if links is not None:
-            pairs = self.switches.ccc == "pairs"
-            annotate(adata, self.source, links, self.rows, pairs=pairs, genes=self.var.index, notes=self.notes)
+        return matrix if matrix is None or kept.all() else matrix[kept], links
+
+    def describe(self, adata: "AnnData") -> None:
+        """Write to the table where it comes from, and warn of the cells left out."""
         self._provenance(adata)
         self.problems.warn()
-        return adata
 
     # --- what can be read --------------------------------------------------------------------------------------------
 
@@ -142,10 +162,13 @@ class TableBuilder:
         return gene_table(self.source, self.notes)
 
     @cached_property
-    def columns(self) -> NDArray[np.int64] | None:
-        """The columns of the genes asked for, `None` for all."""
-        ids = self.var[keys.GENE_IDS].tolist() if keys.GENE_IDS in self.var else None
-        return select_genes(self.var.index, self.switches.genes, ids, self.source.path)
+    def genes(self) -> "Panel":
+        """The genes of the table, and where each is in the file."""
+        if self.panel is not None:
+            return self.panel
+        taken = select_genes(self.var.index, self.switches.genes, gene_ids(self.var), self.source.path)
+        var = self.var if taken is None else self.var.iloc[taken]
+        return Panel(var, GeneColumns(len(var), taken))
 
     # --- the AnnData -------------------------------------------------------------------------------------------------
 
@@ -153,15 +176,16 @@ class TableBuilder:
         if not self.switches.expression:
             return None
         if self.switches.backed:
-            return lazy_matrix(self.source, self.rows, self.columns)
-        return read_matrix(self.source, self.rows, self.columns, self.problems, self.notes)
+            return lazy_matrix(self.source, self.rows, self.genes.columns)
+        return read_matrix(self.source, self.rows, self.genes.columns, self.problems, self.notes)
 
-    def _assemble(self, matrix: Any) -> "AnnData":
+    def assemble(self, matrix: Any, names: pd.Index) -> "AnnData":
+        """Return the table with this `X`, its cells called by `names`; CCC is not in it yet."""
         from anndata import AnnData
 
-        var = self.var if self.columns is None else self.var.iloc[self.columns]
+        var = self.genes.var if matrix is not None else None
         obsm = {key: positions[self.rows] for key, positions in self.index.obsm.items()}
-        adata = AnnData(X=matrix, obs=self._obs(), var=var if matrix is not None else None, obsm=obsm)
+        adata = AnnData(X=matrix, obs=self._obs(names), var=var, obsm=obsm)
         if matrix is not None and self.index.findings.expression == "lognorm":
             adata.uns["log1p"] = {"base": None}
         adata.uns["spatialdata_attrs"] = {
@@ -171,11 +195,10 @@ class TableBuilder:
         }
         return adata
 
-    def _obs(self) -> pd.DataFrame:
+    def _obs(self, names: pd.Index) -> pd.DataFrame:
         index = self.index
-        frame = index.frame(self.rows)
+        frame = index.frame(self.rows, names)
         slides = frame.pop(keys.SLIDE)
-        names = frame.index
         own: dict[str, Any] = {
             keys.INSTANCE_KEY: pd.Series(names, index=names),
             keys.SLIDE: slides.cat.remove_unused_categories(),
@@ -285,6 +308,11 @@ def described(index: CellIndex) -> Iterator[str]:
     yield f"anchor: {findings.anchor_words}"
     for slide in findings.slides:
         yield f"slide {slide.name}: µm per pixel {slide.mpp or 'unknown'} ({slide.mpp_words}); WSI: {slide.wsi_words}"
+
+
+def gene_ids(var: pd.DataFrame) -> list[str] | None:
+    """Return the identifiers of genes, `None` where they have none."""
+    return var[keys.GENE_IDS].tolist() if keys.GENE_IDS in var else None
 
 
 def patch_numbers(index: CellIndex, component: Component, rows: Rows) -> NDArray[np.int32]:

@@ -5,30 +5,48 @@ it are counted, so staged parts are packed in a second step, whose jobs are inde
 arrays from the parts that it takes.
 """
 
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellnet_sd.cellindex import Rows
 from cellnet_sd.conversion.workspace import Job, Workspace
-from cellnet_sd.matrix import read_profiles
+from cellnet_sd.matrix import GeneColumns, read_profiles
 from cellnet_sd.sources.base import Source
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 Ints = NDArray[np.int64]
-Piece = tuple[slice, NDArray[np.int32], NDArray[np.float32]]
-"""Where values go, their columns, and the values."""
+Fill = Callable[[int, NDArray[np.int32], NDArray[np.float32]], None]
+"""Puts indices and values where they begin."""
 DATA, INDICES, INDPTR = "data", "indices", "indptr"
 _COUNTS: Final = b"counts"
 _MOST_ROWS: Final = 4096
 _VALUE_BYTES: Final = 8
 """Bytes of a value and its column."""
+
+
+class Piece(NamedTuple):
+    """Values of a staged part: the part's file, which of its values, and where they go."""
+
+    path: Path
+    own: slice
+    to: slice
+
+
+class Profiles(NamedTuple):
+    """Cells of one file, and which of its genes become which columns."""
+
+    source: Source
+    rows: Rows
+    columns: GeneColumns
 
 
 @dataclass(frozen=True)
@@ -39,57 +57,64 @@ class StagedMatrix:
     ----------
     space
         Where the parts are kept.
-    source, rows, columns
-        What is read: the cells, and the genes, `None` for all.
+    profiles
+        What the rows are, file after file.
     part_rows
-        Rows of a part.
+        Rows of a part, at most.
     """
 
     space: Workspace
-    source: Source
-    rows: Rows
-    columns: Ints | None
+    profiles: Sequence[Profiles]
     part_rows: int
 
-    @property
-    def n_columns(self) -> int:
-        """Width of the matrix."""
-        return self.source.index.findings.n_genes if self.columns is None else len(self.columns)
+    @cached_property
+    def parts(self) -> list[tuple[int, Profiles]]:
+        """The first row of each part, and what it is; a part is of one file."""
+        found: list[tuple[int, Profiles]] = []
+        first = 0
+        for source, rows, columns in self.profiles:
+            found += [
+                (first + start, Profiles(source, rows[start : start + self.part_rows], columns))
+                for start in range(0, len(rows), self.part_rows)
+            ]
+            first += len(rows)
+        return found
 
-    @property
-    def starts(self) -> range:
-        """The first row of each part."""
-        return range(0, len(self.rows), self.part_rows)
+    @cached_property
+    def paths(self) -> list[Path]:
+        """The file of each part."""
+        return [self.space.staged(f"{_name(start, part)}.arrow") for start, part in self.parts]
 
     def jobs(self) -> list[Job]:
         """Return the jobs that stage the parts."""
-        return [Job(self._name(start), lambda start=start: self._stage(start)) for start in self.starts]  # type: ignore[misc]
-
-    def _name(self, start: int) -> str:
-        return f"expression-{start:012d}"
-
-    def _path(self, start: int) -> Path:
-        return self.space.staged(f"{self._name(start)}.arrow")
-
-    def _stage(self, start: int) -> None:
-        matrix = read_profiles(self.source, self.rows[start : start + self.part_rows])
-        save_part(self._path(start), matrix if self.columns is None else matrix[:, self.columns])
+        return [
+            Job(_name(start, part), partial(_stage, part, path))
+            for (start, part), path in zip(self.parts, self.paths, strict=True)
+        ]
 
     def counts(self) -> Ints:
         """Return how many values each row has, once all parts are staged."""
-        return np.concatenate([np.empty(0, np.int64), *(_counts_of(self._path(start)) for start in self.starts)])
+        return np.concatenate([np.empty(0, np.int64), *map(_counts_of, self.paths)])
 
     def pieces(self, begin: int, end: int, indptr: Ints) -> Iterator[Piece]:
-        """Yield indices and values from `begin` to `end`, part by part, each with its place counted from `begin`."""
-        first = np.array([*indptr[list(self.starts)], indptr[-1]]) if len(self.rows) else np.zeros(1, np.int64)
+        """Yield the pieces of the values from `begin` to `end`, each with its place counted from `begin`."""
+        first = np.array([*(indptr[start] for start, _ in self.parts), indptr[-1]])
         for number in range(int(np.searchsorted(first, begin, side="right")) - 1, len(first) - 1):
             if first[number] >= end:
                 return
             low, high = max(begin, int(first[number])), min(end, int(first[number + 1]))
             if low < high:
-                indices, values = _load(self._path(self.starts[number]))
                 own = slice(low - int(first[number]), high - int(first[number]))
-                yield slice(low - begin, high - begin), indices[own], values[own]
+                yield Piece(self.paths[number], own, slice(low - begin, high - begin))
+
+
+def _name(start: int, part: Profiles) -> str:
+    """Return the name of a part, which says all its rows: another run may cut others."""
+    return f"expression-{start:012d}-{start + len(part.rows):012d}"
+
+
+def _stage(part: Profiles, path: Path) -> None:
+    save_part(path, part.columns.of(read_profiles(part.source, part.rows)))
 
 
 def save_part(path: Path, matrix: "csr_matrix") -> None:
@@ -99,11 +124,11 @@ def save_part(path: Path, matrix: "csr_matrix") -> None:
 
     columns = {INDICES: pa.array(matrix.indices.astype(np.int32, copy=False)), DATA: pa.array(matrix.data)}
     counts = np.diff(matrix.indptr).astype("<i8").tobytes()
-    partial = path.with_name(f".{path.name}.new")
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     feather.write_feather(
-        pa.table(columns).replace_schema_metadata({_COUNTS: counts}), partial, compression="lz4", chunksize=2**20
+        pa.table(columns).replace_schema_metadata({_COUNTS: counts}), unfinished, compression="lz4", chunksize=2**20
     )
-    partial.replace(path)
+    unfinished.replace(path)
 
 
 def _counts_of(path: Path) -> Ints:
@@ -126,19 +151,18 @@ def rows_of_part(nnz_per_row: float, budget: int) -> int:
     return max(64, min(_MOST_ROWS, int(budget / (copies * _VALUE_BYTES * max(1.0, nnz_per_row)))))
 
 
-def packing_jobs(
-    matrix: StagedMatrix, indptr: Ints, step: int, fill: Callable[[int, NDArray[np.int32], NDArray[np.float32]], None]
-) -> Sequence[Job]:
+def packing_jobs(matrix: StagedMatrix, indptr: Ints, step: int, fill: Fill) -> Sequence[Job]:
     """Return the jobs that pack a staged matrix: `fill(begin, indices, values)` is called for every `step` values."""
-
-    def pack(begin: int) -> None:
-        end = min(begin + step, int(indptr[-1]))
-        indices, values = np.empty(end - begin, np.int32), np.empty(end - begin, np.float32)
-        for at, own_indices, own_values in matrix.pieces(begin, end, indptr):
-            indices[at], values[at] = own_indices, own_values
-        fill(begin, indices, values)
-
     return [
-        Job(f"packed-{begin:015d}", lambda begin=begin: pack(begin))  # type: ignore[misc]
+        Job(f"packed-{begin:015d}", partial(_pack, list(matrix.pieces(begin, begin + step, indptr)), begin, fill))
         for begin in range(0, int(indptr[-1]), step)
     ]
+
+
+def _pack(pieces: Sequence[Piece], begin: int, fill: Fill) -> None:
+    n_values = pieces[-1].to.stop
+    indices, values = np.empty(n_values, np.int32), np.empty(n_values, np.float32)
+    for path, own, to in pieces:
+        own_indices, own_values = _load(path)
+        indices[to], values[to] = own_indices[own], own_values[own]
+    fill(begin, indices, values)

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cellnet_sd.components.images import Mosaic
+from cellnet_sd.components.images import Block, Mosaic
 from cellnet_sd.components.images.lazy import STACK_CHUNK, PatchStack
 from cellnet_sd.conversion.arrays import about, items_per_shard, make_array, open_array
 from cellnet_sd.conversion.workspace import Job
@@ -50,12 +51,11 @@ class SlideOutput:
     def jobs(self) -> list[Job]:
         """Return the jobs that fill the finest level; blocks that no patch shows are left as they are."""
         n_blocks = self.mosaic.grid[0] * self.mosaic.grid[1]
-        blocks = [block for block in range(n_blocks) if len(self.mosaic.over(block))]
-        return [Job(f"{self.name}-0-{block:09d}", lambda block=block: self._fill(block)) for block in blocks]  # type: ignore[misc]
-
-    def _fill(self, block: int) -> None:
-        top, left, height, width = self.mosaic.extent(block)
-        open_array(self.levels[0])[:, top : top + height, left : left + width] = self.mosaic.make(block)
+        return [
+            Job(f"{self.name}-0-{number:09d}", partial(_fill_block, self.levels[0], block))
+            for number in range(n_blocks)
+            if len(block := self.mosaic.block(number))
+        ]
 
     def coarser(self) -> Iterator[list[Job]]:
         """Yield the jobs of each coarser level, to be done when those of the finer one are."""
@@ -63,16 +63,22 @@ class SlideOutput:
         for level in range(1, len(self.levels)):
             height, width = (length >> level for length in self.mosaic.shape)
             corners = [(top, left) for top in range(0, height, side) for left in range(0, width, side)]
+            finer, coarser = self.levels[level - 1], self.levels[level]
             yield [
-                Job(f"{self.name}-{level}-{top:09d}-{left:09d}", lambda at=(top, left), to=level: self._halve(to, *at))  # type: ignore[misc]
+                Job(f"{self.name}-{level}-{top:09d}-{left:09d}", partial(_halve, finer, coarser, (top, left), side))
                 for top, left in corners
             ]
 
-    def _halve(self, level: int, top: int, left: int) -> None:
-        target, side = open_array(self.levels[level]), self.mosaic.side
-        bottom, right = (min(start + side, end) for start, end in zip((top, left), target.shape[1:], strict=True))
-        finer = open_array(self.levels[level - 1])[:, 2 * top : 2 * bottom, 2 * left : 2 * right]
-        target[:, top:bottom, left:right] = halved(finer)
+
+def _fill_block(path: Path, block: Block) -> None:
+    (top, left), (height, width) = block.corner, block.shape
+    open_array(path)[:, top : top + height, left : left + width] = block.make()
+
+
+def _halve(finer: Path, coarser: Path, corner: tuple[int, int], side: int) -> None:
+    target, (top, left) = open_array(coarser), corner
+    bottom, right = (min(start + side, end) for start, end in zip(corner, target.shape[1:], strict=True))
+    target[:, top:bottom, left:right] = halved(open_array(finer)[:, 2 * top : 2 * bottom, 2 * left : 2 * right])
 
 
 def halved(image: NDArray[Any]) -> NDArray[Any]:
@@ -107,9 +113,12 @@ class StackOutput:
 
     def jobs(self) -> list[Job]:
         """Return the jobs that fill it, a shard each."""
-        starts = range(0, len(self.stack.rows), self._step)
-        return [Job(f"{self.name}-{start:012d}", lambda start=start: self._fill(start)) for start in starts]  # type: ignore[misc]
+        parts = [slice(start, start + self._step) for start in range(0, len(self.stack.rows), self._step)]
+        return [
+            Job(f"{self.name}-{part.start:012d}", partial(_fill_stack, self.path, part, self.stack.part(part)))
+            for part in parts
+        ]
 
-    def _fill(self, start: int) -> None:
-        part = slice(start, start + self._step)
-        open_array(self.path)[:, part] = self.stack.part(part).czyx()
+
+def _fill_stack(path: Path, at: slice, stack: PatchStack) -> None:
+    open_array(path)[:, at] = stack.czyx()

@@ -1,23 +1,24 @@
 """A SpatialData store without its bulk: SpatialData writes all but the large arrays, for which tiny ones stand."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellnet_sd.conversion.pictures import SlideOutput, StackOutput
 from cellnet_sd.conversion.tables import without_values
 from cellnet_sd.elements import Pictures, SlidePicture, StackPicture, with_elements
-from cellnet_sd.table import TableBuilder
+from cellnet_sd.joining import Piece
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from dask.array import Array
 
 
-def write_without_bulk(builder: TableBuilder, adata: "AnnData", pictures: Pictures, path: Path) -> None:
+def write_without_bulk(adata: "AnnData", pieces: Sequence[Piece], pictures: Pictures, path: Path) -> None:
     """Write a table without values, and its pictures with tiny arrays in the place of slides and stacks."""
     elements: dict[str, Any] = {each.name: each.element(_tiny_slide(each)) for each in pictures.mosaics}
     elements |= {each.name: each.element(_tiny_stack(each)) for each in pictures.stacks}
-    with_elements(builder.source, without_values(adata), pictures, elements, builder.notes).write(path)
+    with_elements(without_values(adata), pieces, pictures, elements).write(path)
 
 
 def _tiny_slide(picture: SlidePicture) -> "Array":

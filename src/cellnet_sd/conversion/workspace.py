@@ -5,14 +5,15 @@ import fcntl
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from cellnet_sd.errors import CellNetError, ConversionError
+from cellnet_sd.errors import CellNetError, ClusterError, ConversionError
 from cellnet_sd.progress import progress
+from cellnet_sd.workers import Workers
 
 _PLAN, _LOCK, _DONE = "plan.json", "lock", "done"
 _LEFT_BY_ZARR: Final = "*.partial"
@@ -20,7 +21,7 @@ _LEFT_BY_ZARR: Final = "*.partial"
 
 
 class Job(NamedTuple):
-    """A part of a conversion: its name, which is the same in every run, and what does it."""
+    """A part of a conversion: its name, which is the same in every run, and what does it, which can be pickled."""
 
     name: str
     run: Callable[[], None]
@@ -61,7 +62,7 @@ class Workspace:
         (self.folder / _DONE).mkdir(exist_ok=True)
         (self.folder / _DONE / name).touch()
 
-    def run(self, jobs: Sequence[Job], desc: str, n_threads: int) -> None:
+    def run(self, jobs: Sequence[Job], desc: str, workers: Workers) -> None:
         """Do the jobs that are not done, several at a time, with a progress bar.
 
         Raises
@@ -72,14 +73,10 @@ class Workspace:
         rest = [job for job in jobs if not self.is_done(job.name)]
         if not rest:
             return
-        with self._explaining_full_disks(), ThreadPoolExecutor(n_threads) as pool:
-            futures = [pool.submit(self._do, job) for job in rest]
-            try:
-                for future in progress(_as_they_end(futures), total=len(rest), desc=desc, unit="parts"):
-                    future.result()
-            finally:
-                for future in futures:
-                    future.cancel()
+        with self._explaining_full_disks():
+            done = workers.run([partial(self._do, job) for job in rest])
+            for _ in progress(done, total=len(rest), desc=desc, unit="parts"):
+                pass
 
     def _do(self, job: Job) -> None:
         job.run()
@@ -101,6 +98,7 @@ class Workspace:
 
     def finish(self) -> None:
         """Let the output appear under its name, in the place of what was there, and remove the folder."""
+        _sweep(self.output)  # of workers that were killed
         old = self.folder / f"replaced{self.target.suffix}"
         if self.target.exists():
             remove(old)
@@ -112,14 +110,6 @@ class Workspace:
                 old.rename(self.target)
             raise
         shutil.rmtree(self.folder)
-
-
-def _as_they_end(futures: Sequence[Future[None]]) -> Iterator[Future[None]]:
-    """Yield futures as they end; the first that failed ends the wait for the others."""
-    pending = set(futures)
-    while pending:
-        done, pending = wait(pending, return_when=FIRST_EXCEPTION, timeout=0.2)
-        yield from done
 
 
 def folder_of(target: Path) -> Path:
@@ -157,7 +147,7 @@ def workspace(target: Path, plan: Mapping[str, Any]) -> Iterator[Workspace]:
         _begin(folder, json.dumps(plan, indent=1, sort_keys=True, default=str))
         try:
             yield Workspace(folder, target)
-        except ConversionError:
+        except (ConversionError, ClusterError):
             raise
         except CellNetError:  # it is the file's fault: there is nothing to go on with
             shutil.rmtree(folder)
@@ -168,8 +158,7 @@ def _begin(folder: Path, plan: str) -> None:
     """Empty the folder, unless it is that of the same conversion."""
     known = folder / _PLAN
     if known.exists() and known.read_text() == plan:
-        for left in folder.rglob(_LEFT_BY_ZARR):
-            left.unlink()
+        _sweep(folder)
         return
     for item in folder.iterdir():
         if item.name == _LOCK:
@@ -181,6 +170,12 @@ def _begin(folder: Path, plan: str) -> None:
     partial = folder / f"{_PLAN}.new"
     partial.write_text(plan)
     partial.rename(known)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed writers left of files."""
+    for left in folder.rglob(_LEFT_BY_ZARR):
+        left.unlink(missing_ok=True)
 
 
 def remove(path: Path) -> None:

@@ -161,6 +161,10 @@ class Source(FetchesPlain, Protocol):
         """The state of the file that the index is of."""
         ...
 
+    def on_threads(self, n_threads: int) -> "Source":
+        """Return the same source, read on so many threads."""
+        ...
+
     @property
     def genes(self) -> "Genes | None":
         """Names of the genes, `None` if they are named nowhere."""

@@ -58,6 +58,15 @@ class Hdf5Source:
         self.identity = identity
         self.access = access
 
+    def on_threads(self, n_threads: int) -> "Hdf5Source":
+        """Return the same source, read on so many threads."""
+        access = Access(self.access.engine, n_threads)
+        return Hdf5Source(self.path, self.index, self.choices, self.identity, access)
+
+    def with_slide_names(self, names: Sequence[str]) -> "Hdf5Source":
+        """Return the same source with its slides called otherwise: here alone, not where it is reopened."""
+        return Hdf5Source(self.path, self.index.renamed_slides(names), self.choices, self.identity, self.access)
+
     def __reduce__(self) -> tuple[Any, ...]:
         from cellnet_sd.sources.opening import reopen
 

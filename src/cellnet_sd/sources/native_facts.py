@@ -1,9 +1,9 @@
 """The native scan as a whole: roster, parts in parallel, what is left to h5py, and everything joined to `Facts`."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,17 +17,19 @@ from cellnet_sd.problems import Problem
 from cellnet_sd.progress import announced, progress
 from cellnet_sd.sources.base import Raw, Unreadable
 from cellnet_sd.sources.facts import Facts, FormColumn, ScanFinding
+from cellnet_sd.sources.hdf5 import check_unmoved
 from cellnet_sd.sources.hdf5_objects import busy, check_unlocked
 from cellnet_sd.sources.locations import Located
 from cellnet_sd.sources.native.codes import FIRST_DAMAGE, Reason
 from cellnet_sd.sources.native.compiled import is_compiled
-from cellnet_sd.sources.native.scan import NativeScan, scan_structure, warm
+from cellnet_sd.sources.native.scan import NativeScan, open_structure, scan_structure, warm
 from cellnet_sd.sources.native.superblock import UnreadableStructureError
 from cellnet_sd.sources.native_left import LeftCells, fetch_left, scan_left
 from cellnet_sd.sources.native_roster import Roster, read_roster
 from cellnet_sd.sources.native_scan import BATCH, Part, read_part
 from cellnet_sd.sources.native_values import Bytes, damage
 from cellnet_sd.sources.native_wsi import number_images, with_left
+from cellnet_sd.workers import Workers
 
 if TYPE_CHECKING:
     from cellnet_sd.sources.partial import PartStore
@@ -37,15 +39,15 @@ class NotNativeError(ValueError):
     """The file as a whole is not for the structure reader, without being damaged; the message is the reason."""
 
 
-def scan_natively(path: Path, *, n_threads: int, parts: "PartStore | None" = None) -> Facts:
+def scan_natively(path: Path, *, workers: Workers, parts: "PartStore | None" = None) -> Facts:
     """Return what the HDF5 file at `path` holds, by its own structures.
 
     Parameters
     ----------
     path
         The file.
-    n_threads
-        Batches that are read at the same time.
+    workers
+        Who reads the batches.
     parts
         Keeps finished batches, so that an interrupted scan goes on from there.
 
@@ -71,7 +73,7 @@ def scan_natively(path: Path, *, n_threads: int, parts: "PartStore | None" = Non
         raise CorruptFileError(msg) from error
     stored = Bytes(scan.buf, scan.superblock.ctx)
     roster = read_roster(scan, stored)
-    found = list(_parts(scan, stored, roster, n_threads, parts))
+    found = _parts(scan, stored, roster, workers, parts)
     return _joined(path, stored, roster, found)
 
 
@@ -84,24 +86,35 @@ def _compile() -> None:
         warm()
 
 
-def _parts(scan: NativeScan, stored: Bytes, roster: Roster, n_threads: int, kept: "PartStore | None") -> Iterator[Part]:
-    """Yield the parts in row order; finished ones are kept as they come."""
+def _parts(scan: NativeScan, stored: Bytes, roster: Roster, workers: Workers, kept: "PartStore | None") -> list[Part]:
+    """Return the parts in row order; finished ones are kept as they come."""
+    path = scan.path
     starts = range(0, max(1, len(roster)), BATCH)
     if len(starts) == 1:
         kept = None  # done sooner than kept
+    found = {} if kept is None else {start: part for start in starts if (part := kept.load(start)) is not None}
+    rest = [
+        partial(_part, path, start, roster.headers[start : start + BATCH], kept, is_sent=workers.are_remote)
+        for start in starts
+        if start not in found
+    ]
+    done = workers.run(rest)
+    for start, part in progress(done, total=len(rest), desc=f"Indexing {path.name}", unit=f"{BATCH:,} cells"):
+        loaded = kept.load(start) if part is None and kept is not None else part
+        found[start] = read_part(scan, stored, roster.headers[start : start + BATCH]) if loaded is None else loaded
+    return [found[start] for start in starts]
 
-    def one(start: int) -> Part:
-        part = None if kept is None else kept.load(start)
-        if part is None:
-            part = read_part(scan, stored, roster.headers[start : start + BATCH])
-            if kept is not None:
-                kept.save(start, part)
-        return part
 
-    with ThreadPoolExecutor(min(n_threads, max(1, len(starts)))) as pool:
-        yield from progress(
-            pool.map(one, starts), total=len(starts), desc=f"Indexing {scan.path.name}", unit=f"{BATCH:,} cells"
-        )
+def _part(
+    path: Path, start: int, headers: NDArray[np.int64], kept: "PartStore | None", *, is_sent: bool
+) -> tuple[int, Part | None]:
+    """Read a part, and keep it; it is not returned where it can be loaded instead of being sent."""
+    if kept is not None:
+        check_unmoved(path, kept.identity)
+    scan = open_structure(path)
+    part = read_part(scan, Bytes(scan.buf, scan.superblock.ctx), headers)
+    is_kept = kept is not None and kept.save(start, part)
+    return start, None if is_kept and is_sent else part
 
 
 def _joined(path: Path, stored: Bytes, roster: Roster, parts: Sequence[Part]) -> Facts:

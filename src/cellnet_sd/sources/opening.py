@@ -21,6 +21,7 @@ from cellnet_sd.sources.hdf5_objects import check_is_hdf5, load_plugins, open_fi
 from cellnet_sd.sources.hdf5_scan import scan
 from cellnet_sd.sources.partial import PartStore, parts_of
 from cellnet_sd.sources.paths import is_remote, source_path
+from cellnet_sd.workers import Threads, Workers
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -33,6 +34,7 @@ def open_source(
     index: bool | None = None,
     engine: Engine | None = None,
     n_threads: int | None = None,
+    workers: Workers | None = None,
 ) -> Hdf5Source:
     """Open a Cell-NET file: load its index, or build and save it; that of a remote file must be there.
 
@@ -46,6 +48,8 @@ def open_source(
         Whether to save the index if there is none; `None` leaves it to `settings.index`.
     engine, n_threads
         How to read it; `None` leaves it to the settings.
+    workers
+        Who scans the file if there is no index: threads of this process for `None`.
 
     Raises
     ------
@@ -66,16 +70,16 @@ def open_source(
     base = indexfile.load(path, identity)
     if base is None or not _serves(base, access):
         is_saved = settings.index if index is None else index
-        base = _built(path, identity, access, is_saved=is_saved)
+        base = _built(path, identity, access, workers or Threads(access.n_threads), is_saved=is_saved)
     return Hdf5Source(path, _chosen(base, choices, identity, access), choices, identity, access)
 
 
-def _built(path: Path, identity: Identity, access: Access, *, is_saved: bool) -> CellIndex:
+def _built(path: Path, identity: Identity, access: Access, workers: Workers, *, is_saved: bool) -> CellIndex:
     """Return the index of a file that has none, and save it if it is to be."""
     if is_remote(path):
         raise NoIndexError(_no_index(path))
     with parts_of(path, identity, is_kept=is_saved) as parts:
-        index = _build(path, identity, access, parts)
+        index = _build(path, identity, access, parts, workers)
         if is_saved:
             indexfile.save(index, identity)
     return index
@@ -97,14 +101,14 @@ def _serves(index: CellIndex, access: Access) -> bool:
     return access.engine == "h5py" or scan.engine == "native" or (access.engine == "auto" and bool(scan.why))
 
 
-def _scanned(path: Path, access: Access, parts: PartStore | None) -> Facts:
+def _scanned(path: Path, access: Access, parts: PartStore | None, workers: Workers) -> Facts:
     """Return the facts of a file, by the engine asked for."""
     if access.engine == "h5py":
         return scan(path)
     from cellnet_sd.sources.native_facts import NotNativeError, scan_natively
 
     try:
-        return scan_natively(path, n_threads=access.n_threads, parts=parts)
+        return scan_natively(path, workers=workers, parts=parts)
     except NotNativeError as error:
         if access.engine == "native":
             msg = f"{path} cannot be read natively: {error}. Pass engine='auto'."
@@ -115,8 +119,8 @@ def _scanned(path: Path, access: Access, parts: PartStore | None) -> Facts:
         return replace(scan(path), scan=ScanFinding(why=str(error)))
 
 
-def _build(path: Path, identity: Identity, access: Access, parts: PartStore | None) -> CellIndex:
-    facts = _scanned(path, access, parts)
+def _build(path: Path, identity: Identity, access: Access, parts: PartStore | None, workers: Workers) -> CellIndex:
+    facts = _scanned(path, access, parts, workers)
     if not len(facts):
         markers = " or ".join(repr(str(marker)) for marker in CELL_MARKERS)
         msg = f"{path} holds no cells: no group in it has {markers}. {_guess(path)}"

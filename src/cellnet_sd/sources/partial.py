@@ -71,8 +71,8 @@ class PartStore:
             return None
         return _part(table, words)
 
-    def save(self, start: int, part: "Part") -> None:
-        """Keep a part; nothing is kept where the folder cannot be written."""
+    def save(self, start: int, part: "Part") -> bool:
+        """Keep a part, and return whether it is kept: nothing is where the folder cannot be written."""
         import pyarrow as pa
         from pyarrow import feather
 
@@ -84,6 +84,8 @@ class PartStore:
             self.folder.mkdir(parents=True, exist_ok=True)
             feather.write_feather(table, partial, compression="zstd")
             partial.replace(target)
+            return True
+        return False
 
     def _path(self, start: int) -> Path:
         return self.folder / f"{start:012d}.arrow"

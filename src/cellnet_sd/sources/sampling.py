@@ -30,6 +30,10 @@ class Sampled:
         self.path, self.index, self.choices = source.path, source.index, source.choices
         self.access, self.identity = source.access, source.identity
 
+    def on_threads(self, n_threads: int) -> "Sampled":
+        """Return the same source, read on so many threads."""
+        return Sampled(self._source.on_threads(n_threads))
+
     @property
     def genes(self) -> "Genes | None":
         """Names of the genes, `None` if they are named nowhere."""

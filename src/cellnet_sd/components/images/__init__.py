@@ -11,10 +11,11 @@ from cellnet_sd.components.images.lazy import (
     whole_image,
     wsi_element,
 )
-from cellnet_sd.components.images.mosaic import Agreement, Mosaic, mosaic_array
+from cellnet_sd.components.images.mosaic import Agreement, Block, Mosaic, mosaic_array
 
 __all__ = [
     "Agreement",
+    "Block",
     "Frame",
     "Mosaic",
     "PatchStack",

@@ -8,7 +8,6 @@ The canonical stored form, which `encode` gives and `write` emits: (H, W, C) for
 no other reading fits.
 """
 
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -26,8 +25,9 @@ from cellnet_sd.components.images.spelling import (
     read_patch,
     with_axes,
 )
-from cellnet_sd.errors import CellNetWarning, LayoutError
+from cellnet_sd.errors import LayoutError
 from cellnet_sd.layout import Component
+from cellnet_sd.notes import warn
 from cellnet_sd.problems import Problem, Problems
 from cellnet_sd.sources.base import Fetches, FetchesPlain, Raw, Unreadable
 from cellnet_sd.sources.facts import FormColumn, StoredForm
@@ -322,10 +322,10 @@ def _warn_unsaid(patch: NDArray[Any], frame: Frame, component: Component, file: 
     height, width, channels = patch.shape
     if not frame.padded and (height, width) != (frame.height, frame.width):
         msg = f"{file}: some {component} are smaller than {_size(frame.shape)}; they are padded with white."
-        warnings.warn(msg, CellNetWarning, stacklevel=4)
+        warn(msg, stacklevel=4)
     if not frame.widened and channels != frame.channels:
         msg = f"{file}: some {component} are {_COLOURS[channels]}; they are widened to {_COLOURS[frame.channels]}."
-        warnings.warn(msg, CellNetWarning, stacklevel=4)
+        warn(msg, stacklevel=4)
 
 
 def _place(patch: NDArray[Any], out: NDArray[Any], frame: Frame, *, anchored: bool) -> None:

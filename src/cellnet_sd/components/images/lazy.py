@@ -3,7 +3,6 @@
 Everything here holds a `Fetches`, which pickles as a path, and row numbers; nothing holds an open file.
 """
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -15,8 +14,8 @@ from xarray.core import indexing
 
 from cellnet_sd import keys
 from cellnet_sd.components.images.decode import Frame, read
-from cellnet_sd.errors import CellNetWarning
 from cellnet_sd.layout import Component
+from cellnet_sd.notes import warn
 from cellnet_sd.problems import Problems
 from cellnet_sd.settings import settings
 from cellnet_sd.sources.base import Fetches
@@ -69,8 +68,7 @@ class PatchStack:
 
     def _warn_absent(self, absent: int) -> None:
         if absent:
-            msg = f"{self.source.path.name}: {absent:,} cells have no {self.component}; theirs are white."
-            warnings.warn(msg, CellNetWarning, stacklevel=4)
+            warn(f"{self.source.path.name}: {absent:,} cells have no {self.component}; theirs are white.", stacklevel=4)
 
     def part(self, at: slice) -> "PatchStack":
         """Return the patches of some of the rows."""

@@ -70,6 +70,87 @@ class Agreement:
 
 
 @dataclass(frozen=True)
+class Block:
+    """A block of a mosaic: all that making it takes, and no more, so that it can be sent to another process.
+
+    Parameters
+    ----------
+    source, frame
+        As of the mosaic.
+    rows, windows
+        Of the patches that reach into the block, their pixels counted from its corner.
+    corner
+        Where that is in the mosaic, y then x.
+    shape
+        Height and width.
+    """
+
+    source: Source
+    frame: Frame
+    rows: Ints
+    windows: Windows
+    corner: tuple[int, int]
+    shape: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def cover(self) -> NDArray[np.intp]:
+        """Return which windows the block is made from."""
+        return choose_cover(self.windows, self.shape)
+
+    def make(self) -> NDArray[Any]:
+        """Return the pixels, (c, y, x); white where no window is.
+
+        Raises
+        ------
+        MalformedCellError
+            If a patch cannot be read.
+        """
+        out = np.full((*self.shape, self.frame.channels), self.frame.white, self.frame.dtype)
+        for at, patch in self._patches(self.cover()):
+            rows, columns, seen = self._overlap(at)
+            out[rows, columns] = patch[seen]
+        return np.ascontiguousarray(np.moveaxis(out, -1, 0))
+
+    def _patches(self, at: NDArray[np.intp]) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Yield the patches of windows, in an order that reads the file forward, a batch in memory at a time."""
+        at = np.sort(at)
+        size = max(1, settings.batch_bytes // self.frame.nbytes)
+        names, advice = self.source.index.names, "Leave the cell out with where= or cells=."
+        problems = Problems(self.source.path.name, lambda row: str(names.iloc[row]), advice=advice)
+        for start in range(0, len(at), size):
+            batch = at[start : start + size]
+            patches, present = read(self.source, self.rows[batch], self.frame, Component.TISSUE_PATCH, problems)
+            yield from zip(batch[present].tolist(), patches[present], strict=True)
+
+    def _overlap(self, at: int) -> tuple[slice, slice, tuple[slice, slice]]:
+        """Return the rows and columns of the block that a window shows, and the part of the window that shows them."""
+        (height, width), (down, right) = self.shape, (int(self.windows.top[at]), int(self.windows.left[at]))
+        rows = slice(max(0, down), min(height, down + self.windows.height))
+        columns = slice(max(0, right), min(width, right + self.windows.width))
+        seen = slice(rows.start - down, rows.stop - down), slice(columns.start - right, columns.stop - right)
+        return rows, columns, seen
+
+    def compare(self) -> Agreement:
+        """Compare the block with a sample of the patches over it that it is not made from."""
+        unused = np.setdiff1d(np.arange(len(self)), self.cover())
+        sample = unused[np.unique(np.linspace(0, len(unused) - 1, min(_PATCHES_COMPARED, len(unused))).astype(int))]
+        if not len(sample):
+            return Agreement()
+        made = np.moveaxis(self.make(), 0, -1)
+        pixels = differing = 0
+        largest = 0.0
+        for at, patch in self._patches(sample):
+            rows, columns, seen = self._overlap(at)
+            difference = np.abs(made[rows, columns].astype(np.float64) - patch[seen])
+            pixels += difference.shape[0] * difference.shape[1]
+            differing += int(difference.any(axis=2).sum())
+            largest = max(largest, float(difference.max(initial=0)))
+        return Agreement(len(sample), pixels, differing, largest)
+
+
+@dataclass(frozen=True)
 class Mosaic:
     """Where the tissue patches of one slide lie, and how to make any block of it.
 
@@ -149,81 +230,25 @@ class Mosaic:
         top, left = row * self.side, column * self.side
         return top, left, min(self.side, self.shape[0] - top), min(self.side, self.shape[1] - left)
 
-    def over(self, block: int) -> NDArray[np.intp]:
-        """Return which windows reach into a block."""
-        at, starts = self._by_block
-        return at[starts[block] : starts[block + 1]]
-
-    def cover(self, block: int) -> NDArray[np.intp]:
-        """Return which windows a block is made from."""
-        top, left, height, width = self.extent(block)
-        over = self.over(block)
-        return over[choose_cover(self.windows.take(over).moved(-top, -left), (height, width))]
-
-    def make(self, block: int) -> NDArray[Any]:
-        """Return a block, (c, y, x); white where no window is.
-
-        Raises
-        ------
-        MalformedCellError
-            If a patch cannot be read.
-        """
-        top, left, height, width = self.extent(block)
-        out = np.full((height, width, self.frame.channels), self.frame.white, self.frame.dtype)
-        for at, patch in self._patches(self.cover(block)):
-            rows, columns, seen = self._overlap(at, (top, left, height, width))
-            out[rows, columns] = patch[seen]
-        return np.ascontiguousarray(np.moveaxis(out, -1, 0))
-
-    def _patches(self, at: NDArray[np.intp]) -> Iterator[tuple[int, NDArray[Any]]]:
-        """Yield the patches of windows, in an order that reads the file forward, a batch in memory at a time."""
-        at = np.sort(at)
-        size = max(1, settings.batch_bytes // self.frame.nbytes)
-        names, advice = self.source.index.names, "Leave the cell out with where= or cells=."
-        problems = Problems(self.source.path.name, lambda row: str(names.iloc[row]), advice=advice)
-        for start in range(0, len(at), size):
-            batch = at[start : start + size]
-            patches, present = read(self.source, self.rows[batch], self.frame, Component.TISSUE_PATCH, problems)
-            yield from zip(batch[present].tolist(), patches[present], strict=True)
-
-    def _overlap(self, at: int, extent: tuple[int, int, int, int]) -> tuple[slice, slice, tuple[slice, slice]]:
-        """Return the rows and columns of an area that a window shows, and the part of the window that shows them."""
-        top, left, height, width = extent
-        down, right = int(self.windows.top[at]) - top, int(self.windows.left[at]) - left
-        rows = slice(max(0, down), min(height, down + self.windows.height))
-        columns = slice(max(0, right), min(width, right + self.windows.width))
-        seen = slice(rows.start - down, rows.stop - down), slice(columns.start - right, columns.stop - right)
-        return rows, columns, seen
-
-    # --- agreement ---------------------------------------------------------------------------------------------------
+    def block(self, number: int) -> Block:
+        """Return a block, its windows those that reach into it."""
+        top, left, height, width = self.extent(number)
+        found, starts = self._by_block
+        over = found[starts[number] : starts[number + 1]]
+        windows = self.windows.take(over).moved(-top, -left)
+        return Block(self.source, self.frame, self.rows[over], windows, (top, left), (height, width))
 
     def compare(self) -> Agreement:
         """Compare a sample of blocks with patches over them that they are not made from."""
         counts = np.diff(self._by_block[1])
         fullest = np.argsort(-counts, kind="stable")[:_BLOCKS_COMPARED]
-        found = [self._compare(block) for block in fullest.tolist()]
+        found = [self.block(number).compare() for number in fullest.tolist()]
         return Agreement(
             sum(each.patches for each in found),
             sum(each.pixels for each in found),
             sum(each.differing for each in found),
             max(each.largest for each in found),
         )
-
-    def _compare(self, block: int) -> Agreement:
-        unused = np.setdiff1d(self.over(block), self.cover(block))
-        sample = unused[np.unique(np.linspace(0, len(unused) - 1, min(_PATCHES_COMPARED, len(unused))).astype(int))]
-        if not len(sample):
-            return Agreement()
-        made = np.moveaxis(self.make(block), 0, -1)
-        pixels = differing = 0
-        largest = 0.0
-        for at, patch in self._patches(sample):
-            rows, columns, seen = self._overlap(at, self.extent(block))
-            difference = np.abs(made[rows, columns].astype(np.float64) - patch[seen])
-            pixels += difference.shape[0] * difference.shape[1]
-            differing += int(difference.any(axis=2).sum())
-            largest = max(largest, float(difference.max(initial=0)))
-        return Agreement(len(sample), pixels, differing, largest)
 
 
 def mosaic_array(mosaic: Mosaic) -> "Array":
@@ -232,15 +257,13 @@ def mosaic_array(mosaic: Mosaic) -> "Array":
     from dask.base import tokenize
 
     token = tokenize(mosaic.source, mosaic.frame, mosaic.rows, mosaic.windows.top, mosaic.windows.left)
-    name, plan = f"tissue-{token}", f"tissue-plan-{token}"
+    name = f"tissue-{token}"
     down, across = mosaic.grid
     tasks: dict[Any, Any] = {
-        (name, 0, row, column): (_made, plan, row * across + column) for row in range(down) for column in range(across)
+        (name, 0, row, column): (mosaic.block(row * across + column).make,)
+        for row in range(down)
+        for column in range(across)
     }
     extents = [[mosaic.extent(row * across)[2] for row in range(down)], [mosaic.extent(i)[3] for i in range(across)]]
     chunks = ((mosaic.frame.channels,), *map(tuple, extents))
-    return Array({plan: mosaic, **tasks}, name, chunks, dtype=mosaic.frame.dtype)
-
-
-def _made(mosaic: Mosaic, block: int) -> NDArray[Any]:
-    return mosaic.make(block)
+    return Array(tasks, name, chunks, dtype=mosaic.frame.dtype)

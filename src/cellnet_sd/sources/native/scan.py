@@ -3,7 +3,7 @@
 import mmap
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from pickle import UnpicklingError
@@ -29,7 +29,7 @@ from cellnet_sd.sources.native.headers import read_header
 from cellnet_sd.sources.native.interning import Tables, grown, intern, new_tables
 from cellnet_sd.sources.native.primitives import lookup3
 from cellnet_sd.sources.native.superblock import Superblock, budget, read_superblock
-from cellnet_sd.sources.native.walk import Cells, Container, Other, walk
+from cellnet_sd.sources.native.walk import NO_CELLS, Cells, Container, Other, walk
 from cellnet_sd.sources.native.work import SLOTS, new_work, with_room
 
 BATCH: Final = 65_536
@@ -119,13 +119,18 @@ def scan_structure(path: Path) -> NativeScan:
     UnreadableStructureError
         If the file as a whole is not for this reader; its `reason` tells damage from what is merely not known.
     """
+    opened = open_structure(path)
+    containers, cells, others = walk(opened.superblock, new_work())
+    return replace(opened, containers=containers, cells=cells, others=others)
+
+
+def open_structure(path: Path) -> NativeScan:
+    """Map a file, its cells not looked for: to read those whose headers are known; see `scan_structure`."""
     warm()
     buf = _mapped(path)
-    work = new_work()
-    superblock = read_superblock(buf, work)
+    superblock = read_superblock(buf, new_work())
     superblock.ctx[codes.C_STEPS] = budget(buf.size)
-    containers, cells, others = walk(superblock, work)
-    return NativeScan(path, superblock, containers, cells, others, Known())
+    return NativeScan(path, superblock, (), NO_CELLS, (), Known())
 
 
 @cache

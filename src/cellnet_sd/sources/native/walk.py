@@ -1,7 +1,7 @@
 """Walking the containers of a file, down to its cells."""
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +66,9 @@ class Cells:
     def name(self, row: int) -> bytes:
         """Return the name of one cell."""
         return self.names[self.offsets[row] : self.offsets[row + 1]].tobytes()
+
+
+NO_CELLS: Final = Cells(np.empty(0, np.uint8), np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0, np.int64))
 
 
 @dataclass(slots=True)
