@@ -21,12 +21,12 @@ _GZIP_CHUNK: Final = 2**16
 
 def without_values(adata: "AnnData") -> "AnnData":
     """Return a table with the same rows and columns, and nothing in `X`."""
+    from anndata import AnnData
     from scipy.sparse import csr_matrix
 
-    empty = adata.copy()
-    if adata.X is not None:
-        empty.X = csr_matrix(adata.shape, dtype=np.float32)
-    return empty
+    values = None if adata.X is None else csr_matrix(adata.shape, dtype=np.float32)
+    parts = {name: dict(getattr(adata, name)) for name in ("obsm", "varm", "obsp", "uns")}
+    return AnnData(values, obs=adata.obs, var=adata.var, **parts)  # a copy would take the table's memory again
 
 
 def index_pointer(counts: NDArray[np.int64]) -> NDArray[Any]:
