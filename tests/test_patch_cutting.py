@@ -16,7 +16,7 @@ from spatialdata import bounding_box_query
 from spatialdata.transformations import Affine, set_transformation
 
 import cellnet_sd as cn
-from cellnet_sd.components.images import Mosaic
+from cellnet_sd.components.images import Block
 from cellnet_sd.errors import CellNetWarning, LayoutError
 from cellnet_sd.layout import Component
 from counting import counted, store_reads
@@ -99,6 +99,30 @@ def test_those_of_real_files_are_the_stored_ones(name: str, request: pytest.Fixt
         np.testing.assert_array_equal(cut(stored, level), cn.patches(path, level).values)
 
 
+def test_those_of_files_with_patches_of_different_sizes_are_padded(
+    truth: cn.datasets.SyntheticTissue, tmp_path: Path
+) -> None:
+    path = tmp_path / "small.h5"
+    path.write_bytes(truth.path.read_bytes())
+    with h5py.File(path, "r+") as file:
+        for cell in (cell for slide in ("slide_1", "slide_2") for cell in file[slide].values()):
+            centre = cell["images/cell_patch"][16:48, 16:48]
+            del cell["images/cell_patch"]
+            cell["images/cell_patch"] = centre
+    with quiet():
+        sdata = cn.read([truth.path, path], expression=False, ccc=False, images=("tissue",))
+        got = cut(sdata)
+    expected = plain(truth.path, truth.cells, "cell")
+    n = len(expected)
+    assert got.shape == (2 * n, CELL, CELL, 3)
+    np.testing.assert_array_equal(got[:n], expected)
+    np.testing.assert_array_equal(got[n:, 16:48, 16:48], expected[:, 16:48, 16:48])
+    assert (got[n:, :16] == 255).all()
+    assert (got[n:, :, 48:] == 255).all()
+    with quiet():
+        np.testing.assert_array_equal(got, cn.patches(sdata).values)
+
+
 def _every_other_pixel(truth: cn.datasets.SyntheticTissue, path: Path) -> Path:
     """Write the file with windows resized to half, and cell patches that are their centres."""
     path.write_bytes(truth.path.read_bytes())
@@ -143,13 +167,13 @@ def test_a_block_is_made_once_for_all_that_reach_into_it(
     truth: cn.datasets.SyntheticTissue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sdata = cn.read(truth.path, expression=False, ccc=False, images=("tissue",))
-    lazy, made, make = cn.patches(sdata, "cell", from_slide=True), [], Mosaic.make
+    lazy, made, make = cn.patches(sdata, "cell", from_slide=True), [], Block.make
 
-    def counting(self: Mosaic, block: int) -> Any:
-        made.append((id(self), block))
-        return make(self, block)
+    def counting(self: Block) -> Any:
+        made.append(self.rows.tobytes())
+        return make(self)
 
-    monkeypatch.setattr(Mosaic, "make", counting)
+    monkeypatch.setattr(Block, "make", counting)
     monkeypatch.setattr(cn.settings, "batch_bytes", 2**23)
     with counted() as reads:
         values = lazy[:100].values
@@ -282,7 +306,7 @@ def _without_provenance(sdata: sd.SpatialData) -> None:
         (_without_image, "no image 'slide_2_tissue'"),
         (_turned, "'slide_2_tissue' no longer lies"),
         (_in_micrometres, "does not hold the centres"),
-        (_without_provenance, "size of cell patches is not known"),
+        (_without_provenance, "size of cell patches of slide_1 is not known"),
     ],
 )
 def test_what_no_longer_tells_where_patches_lie_is_refused_with_the_way_out(

@@ -18,6 +18,7 @@ from cellnet_sd.components.images import Frame
 from cellnet_sd.errors import CellNetWarning, LayoutError
 from cellnet_sd.layout import Component
 from cellnet_sd.notes import provenance
+from cellnet_sd.patch_lookup import common_frame
 from cellnet_sd.settings import settings
 from cellnet_sd.sources.base import Raw, Rows, Unreadable
 
@@ -46,8 +47,6 @@ class SlideCuts:
         Of each cell: where its window begins, in pixels of its slide's image.
     is_inside
         Of each cell: whether the image holds all of its window.
-    frame
-        Of the windows.
     """
 
     path: Path
@@ -56,7 +55,6 @@ class SlideCuts:
     top: Ints
     left: Ints
     is_inside: NDArray[np.bool_]
-    frame: Frame
 
     @classmethod
     def of(cls, sdata: "SpatialData", adata: "AnnData", level: str) -> Self:
@@ -67,30 +65,35 @@ class SlideCuts:
         LayoutError
             If a slide's image is missing or moved, or its pixels are not those of this level's patches.
         """
-        sizes = _sizes(sdata, adata, level)
         code, names = pd.factorize(adata.obs[keys.SLIDE])
-        slides = tuple(SlideImage.of(sdata, str(name)) for name in names)
+        sizes = _sizes(sdata, adata, level, list(map(str, names)))
+        slides = tuple(SlideImage.of(sdata, name, own) for name, own in sizes.items())
         top, left = np.zeros((2, len(adata)), np.int64)
         is_inside = np.zeros(len(adata), bool)
-        for at, name in enumerate(names):
+        for at, (name, image) in enumerate(zip(sizes, slides, strict=True)):
             here = np.flatnonzero(code == at)
-            positions = _positions(sdata, adata, str(name), here)
-            top[here], left[here], is_inside[here] = slides[at].windows(positions, sizes)
+            top[here], left[here], is_inside[here] = image.windows(_positions(sdata, adata, name, here))
         _warn_outside(int((~is_inside).sum()), len(adata))
-        pixels = slides[0].pixels
-        frame = Frame(*sizes.own, pixels.shape[0], str(pixels.dtype), ("rebuilt slide",))
-        return cls(Path(str(sdata.path or "SpatialData")), slides, code, top, left, is_inside, frame)
+        return cls(Path(str(sdata.path or "SpatialData")), slides, code, top, left, is_inside)
+
+    @property
+    def frame(self) -> Frame:
+        """The frame that holds the windows of all slides."""
+        return common_frame([slide.frame for slide in self.slides])
 
     def fetch(self, component: Component, rows: Rows) -> list[Raw | Unreadable | None]:  # noqa: ARG002
         """Return the windows of the cells at `rows`; those that show nothing but white are warned of."""
-        rows = np.asarray(rows, dtype=np.int64)
-        out = np.full((len(rows), *self.frame.shape), self.frame.white, self.frame.dtype)
+        rows, n_blank = np.asarray(rows, dtype=np.int64), 0
+        out: list[Raw | Unreadable | None] = [None] * len(rows)
         for at, slide in enumerate(self.slides):
             here = np.flatnonzero(self.slide[rows] == at)
-            for position, seen, pixels in slide.cut(self.top[rows[here]], self.left[rows[here]], self.frame.shape[:2]):
-                out[here[position]][seen] = pixels
-        _warn_blank(int((self.is_inside[rows] & (out == self.frame.white).all(axis=(1, 2, 3))).sum()))
-        return [Raw(patch[..., 0] if self.frame.channels == 1 else patch) for patch in out]
+            patches = slide.cut(self.top[rows[here]], self.left[rows[here]])
+            is_blank = (patches == slide.frame.white).all(axis=(1, 2, 3))
+            n_blank += int((is_blank & self.is_inside[rows[here]]).sum())
+            for position, patch in zip(here, patches, strict=True):
+                out[position] = Raw(patch[..., 0] if slide.frame.channels == 1 else patch)
+        _warn_blank(n_blank)
+        return out
 
 
 class _Sizes(NamedTuple):
@@ -112,14 +115,17 @@ class SlideImage:
         Pixels of the slide per pixel of the image.
     corner
         Its pixel at the top left, y then x, in its own pixels from the slide's corner.
+    sizes
+        Of what is cut from it.
     """
 
     pixels: "Array"
     scale: float
     corner: tuple[int, int]
+    sizes: _Sizes
 
     @classmethod
-    def of(cls, sdata: "SpatialData", slide: str) -> Self:
+    def of(cls, sdata: "SpatialData", slide: str, sizes: _Sizes) -> Self:
         """Return the rebuilt slide of a SpatialData.
 
         Raises
@@ -137,44 +143,55 @@ class SlideImage:
         element = sdata.images[name]
         scale, corner = _place(element, name, slide)
         finest = element if isinstance(element, DataArray) else get_pyramid_levels(element, n=0)
-        return cls(finest.transpose("c", "y", "x").data.rechunk({0: -1}), scale, corner)
+        return cls(finest.transpose("c", "y", "x").data.rechunk({0: -1}), scale, corner, sizes)
 
-    def windows(self, positions: NDArray[np.float64], sizes: _Sizes) -> tuple[Ints, Ints, NDArray[np.bool_]]:
+    @property
+    def frame(self) -> Frame:
+        """Of the windows."""
+        return Frame(*self.sizes.own, self.pixels.shape[0], str(self.pixels.dtype), ("rebuilt slide",))
+
+    def windows(self, positions: NDArray[np.float64]) -> tuple[Ints, Ints, NDArray[np.bool_]]:
         """Return where windows around positions begin, top and left, and whether the image holds all of them.
 
         A patch of a cell is the centre of its tissue patch, whose corner is known. Without a finite position, it lies
         beyond the image.
         """
         is_known = np.isfinite(positions).all(axis=1)
-        found = placement.corners(np.where(is_known[:, None], positions, 0), *sizes.tissue, self.scale)
+        found = placement.corners(np.where(is_known[:, None], positions, 0), *self.sizes.tissue, self.scale)
         is_inside, begins = is_known, []
         for corner, start, own, tissue, length in zip(
-            found, self.corner, sizes.own, sizes.tissue, self.pixels.shape[1:], strict=True
+            found, self.corner, *self.sizes, self.pixels.shape[1:], strict=True
         ):
             begin = np.where(is_known, corner + tissue // 2 - own // 2 - start, -own)
             is_inside = is_inside & (begin >= 0) & (begin + own <= length)
             begins.append(begin)
         return begins[0], begins[1], is_inside
 
-    def cut(
-        self, top: Ints, left: Ints, size: tuple[int, int]
-    ) -> Iterator[tuple[int, tuple[slice, slice], NDArray[Any]]]:
+    def cut(self, top: Ints, left: Ints) -> NDArray[Any]:
+        """Return the windows that begin at `top` and `left`, (n, y, x, c); white beyond the image."""
+        out = np.full((len(top), *self.frame.shape), self.frame.white, self.frame.dtype)
+        for window, seen, pixels in self._pieces((top, left)):
+            out[window][seen] = pixels
+        return out
+
+    def _pieces(self, begins: tuple[Ints, Ints]) -> Iterator[tuple[int, tuple[slice, slice], NDArray[Any]]]:
         """Yield what windows show, (y, x, c), piece by piece: which window, where in it, and the pixels.
 
         A block of the image is made once, however many windows reach into it, and about `settings.batch_bytes` of them
         are in memory.
         """
         edges = [np.concatenate([[0], np.cumsum(sizes)]) for sizes in self.pixels.chunks[1:]]
-        over = _windows_by_block(edges, (top, left), size)
+        over = _windows_by_block(edges, begins, self.sizes.own)
         nbytes = prod(self.pixels.chunksize) * self.pixels.dtype.itemsize
         for some in batched(over, max(1, settings.batch_bytes // nbytes)):
             for block, pixels in zip(some, self._blocks(some), strict=True):
-                extent = [(int(edge[at]), int(edge[at + 1])) for edge, at in zip(edges, block, strict=True)]
+                extents = [(int(edge[at]), int(edge[at + 1])) for edge, at in zip(edges, block, strict=True)]
                 for window in over[block]:
-                    begins = int(top[window]), int(left[window])
-                    parts = [_shared(*each) for each in zip(begins, size, extent, strict=True)]
-                    (seen, rows), (seen_across, columns) = parts
-                    yield window, (seen, seen_across), np.moveaxis(pixels[:, rows, columns], 0, -1)
+                    down, across = (
+                        _shared(int(begin[window]), length, extent)
+                        for begin, length, extent in zip(begins, self.sizes.own, extents, strict=True)
+                    )
+                    yield window, (down[0], across[0]), np.moveaxis(pixels[:, down[1], across[1]], 0, -1)
 
     def _blocks(self, blocks: Sequence[tuple[int, int]]) -> Sequence[NDArray[Any]]:
         """Return some blocks of the image, which are made at once."""
@@ -214,38 +231,41 @@ def _shared(begin: int, length: int, extent: tuple[int, int]) -> tuple[slice, sl
 # --- what must hold --------------------------------------------------------------------------------------------------
 
 
-def _sizes(sdata: "SpatialData", adata: "AnnData", level: str) -> _Sizes:
-    """Return the sizes of patches, where those of the level can be cut from the slide.
+def _sizes(sdata: "SpatialData", adata: "AnnData", level: str, slides: Sequence[str]) -> dict[str, _Sizes]:
+    """Return the sizes of the patches of each slide, where those of the level can be cut from it.
 
     Raises
     ------
     LayoutError
         If they are not known, or the pixels of the patches are not those of the slide.
     """
-    found = {key: provenance(sdata, key) or provenance(adata, key) for key in (keys.PATCH_SIZES, keys.ANCHORED)}
-    sizes = found[keys.PATCH_SIZES]
-    if level not in sizes or "tissue" not in sizes:
-        msg = f"The size of {level} patches is not known: the file had none, or the object lost its attrs. {_WAY_OUT}"
-        raise LayoutError(msg)
-    if level == "cell":
-        _check_anchored(*found[keys.ANCHORED])
-    else:
+    sizes, anchored = (provenance(sdata, key) or provenance(adata, key) for key in (keys.PATCH_SIZES, keys.ANCHORED))
+    for slide in slides:
+        if not {level, "tissue"} <= set(sizes.get(slide, ())):
+            msg = (
+                f"The size of {level} patches of {slide} is not known: the file had none, or the object has lost its "
+                f"attrs. {_WAY_OUT}"
+            )
+            raise LayoutError(msg)
+        if level == "cell":
+            _check_anchored(slide, *anchored[slide])
+    if level == "tissue":
         _warn_of_differences(sdata)
-    return _Sizes(tuple(sizes[level]), tuple(sizes["tissue"]))
+    return {slide: _Sizes(tuple(sizes[slide][level]), tuple(sizes[slide]["tissue"])) for slide in slides}
 
 
-def _check_anchored(agreeing: int, n_cells: int) -> None:
+def _check_anchored(slide: str, agreeing: int, n_cells: int) -> None:
     if not agreeing:
         reason = f"none of {n_cells:,} was when the file was looked at" if n_cells else "no cell had both to compare"
         msg = (
-            "Cell patches cannot be cut from the slide: that they are the centres of the tissue patches, at the same "
+            f"Cell patches cannot be cut from {slide}: that they are the centres of the tissue patches, at the same "
             f"scale, is not known: {reason}. {_WAY_OUT}"
         )
         raise LayoutError(msg)
     if agreeing < n_cells:
         msg = (
-            f"In {n_cells - agreeing:,} of {n_cells:,} cells looked at, the cell patch was not the centre of the "
-            "tissue patch: what is cut from the slide differs from it."
+            f"{slide}: in {n_cells - agreeing:,} of {n_cells:,} cells looked at, the cell patch was not the centre of "
+            "the tissue patch: what is cut from the slide differs from it."
         )
         warnings.warn(msg, CellNetWarning, stacklevel=6)
 

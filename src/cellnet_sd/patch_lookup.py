@@ -206,7 +206,7 @@ class PatchSource:
             _reopen(source_path(source or name), access, adata, name, row[place == at], np.flatnonzero(place == at))
             for at, name in enumerate(names)
         )
-        frame = _common([frame_of(opened, level) for opened in sources])
+        frame = common_frame([frame_of(opened, level) for opened in sources])
         return cls(source_path(source or names[0]), sources, place, row, frame)
 
     @classmethod
@@ -220,7 +220,7 @@ class PatchSource:
             return None
         places = tuple(_Element(sdata.images[name]) for name in names)
         row = adata.obs[column].to_numpy(dtype=np.int64)
-        return cls(Path(str(sdata.path or "SpatialData")), places, place, row, _common([p.frame for p in places]))
+        return cls(Path(str(sdata.path or "SpatialData")), places, place, row, common_frame([p.frame for p in places]))
 
     def present(self, component: Component) -> NDArray[np.bool_]:
         """Return which cells have a patch."""
@@ -345,7 +345,7 @@ def _alike(found: NDArray[Any], expected: NDArray[Any]) -> bool:
     )
 
 
-def _common(frames: Sequence[Frame]) -> Frame:
+def common_frame(frames: Sequence[Frame]) -> Frame:
     """Return the frame that holds all of `frames`.
 
     Raises
