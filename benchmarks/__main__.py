@@ -4,13 +4,13 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
 
-from benchmarks import works
+from benchmarks import tissue, works
 from benchmarks.files import FileSpec, Libver, Storage, made
 from benchmarks.large import large_index
 from benchmarks.machine import describe
@@ -33,6 +33,7 @@ class Plan(NamedTuple):
     rows_index: int | None
     repeats: int
     memory: bool
+    tissues: tuple[int, ...]
     engine: Engine
     limits: Limits
 
@@ -146,24 +147,38 @@ def run(plan: Plan, folder: Path) -> tuple[list[Row], dict[str, Any]]:
 @click.option("--pyfive-cells", default=200, show_default=True, help="The most cells that pyfive is run on.")
 @click.option("--repeats", default=3, show_default=True, help="Runs of each, in turns; the best counts.")
 @click.option("--memory/--no-memory", default=True, show_default=True, help="Measure peak memory.")
+@click.option(
+    "--tissue",
+    "tissues",
+    type=int,
+    multiple=True,
+    help="Also convert a synthetic tissue of so many cells, whose slides are rebuilt; may be repeated.",
+)
 @click.option("--engine", type=click.Choice(["auto", "native", "h5py"]), default="auto", show_default=True)
 @click.option("--folder", type=click.Path(path_type=Path), help="Keep the files here, and use those that are there.")
 @click.option("--json", "results", type=click.Path(path_type=Path), help="Where the results go, as JSON.")
 @click.option("--child", hidden=True)
-def main(child: str | None, folder: Path | None, results: Path | None, **options: Any) -> None:
-    if child is not None:
-        click.echo(run_child(child))
+@click.option("--child-tissue", hidden=True)
+def main(
+    child: str | None, child_tissue: str | None, folder: Path | None, results: Path | None, **options: Any
+) -> None:
+    if child is not None or child_tissue is not None:
+        click.echo(tissue.run_child(child_tissue) if child is None else run_child(child))
         return
     plan = _plan(**options)
     with _folder(folder) as place:
         rows, found = run(plan, place)
+        conversions = [tissue.measured(cells, place) for cells in plan.tissues]
+    found["tissues"] = [asdict(each) for each in conversions]
     if results is None and folder is not None:
         results = folder / "benchmark-results.json"
     if results is not None:
         results.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     click.echo(markdown(rows, found["machine"]))
+    if conversions:
+        click.echo(f"\n{tissue.markdown(conversions)}")
     click.echo()
-    for verdict in verdicts(rows):
+    for verdict in (*verdicts(rows), *tissue.verdicts(conversions)):
         click.echo(verdict)
 
 

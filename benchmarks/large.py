@@ -8,7 +8,8 @@ import msgspec
 import numpy as np
 
 from cellnet_sd import indexfile
-from cellnet_sd.indexfile import Identity, index_paths
+from cellnet_sd.identity import Identity
+from cellnet_sd.indexfile import index_paths
 
 _ROWS: Final = 2**17
 

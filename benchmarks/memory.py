@@ -78,6 +78,7 @@ def run(errand: Errand, path: Path) -> Any:
     file = ours.open(path)
     tasks: dict[str, Callable[[], Any]] = {
         works.REOPEN: lambda: len(file),
+        works.CONVERT: lambda: ours.convert(path),
         works.EXPRESSION: lambda: ours.expression(file),
         works.PATCHES: lambda: ours.patches(file),
         works.BATCH: lambda: ours.batches(file, works.draw_batches(len(file), errand.limits)),

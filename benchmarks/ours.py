@@ -1,5 +1,6 @@
 """What cellnet_sd does for each work, and whether it answers what the peers answer."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import cellnet_sd as cn
-from benchmarks.answers import Batch, Catalogue, check
+from benchmarks.answers import Batch, Catalogue, check, check_matrices
+from cellnet_sd.errors import CellNetWarning
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -50,10 +52,37 @@ class Ours:
         """Read all cell patches."""
         return file.patches("cell").values
 
+    def convert(self, path: Path) -> Path:
+        """Convert a file that has an index to an AnnData store, without images and CCC."""
+        left_out = {"images": False, "ccc": False, "engine": self.engine, "n_threads": self.n_threads}
+        with warnings.catch_warnings():  # the neighbours of few cells are not near each other
+            warnings.simplefilter("ignore", CellNetWarning)
+            return cn.convert(path, path.with_suffix(".ours.zarr"), kind="anndata", overwrite=True, **left_out)
+
     def batches(self, file: cn.CellNetFile, batches: Sequence[NDArray[np.int64]]) -> list[Batch]:
         """Read expression and cell patches of batches of cells, in their order."""
         patches = file.patches("cell")
         return [Batch(file.expression[rows], patches[rows].values) for rows in batches]
+
+
+def check_store(ours: Path, other: Path) -> None:
+    """Check that a converted store holds of its first cells what another one does.
+
+    Raises
+    ------
+    DisagreementError
+        If it does not.
+    """
+    from anndata import read_zarr
+
+    own, theirs = read_zarr(ours), read_zarr(other)
+    check_matrices(own.X, theirs.X)
+    own = own[: len(theirs)]
+    check("names", agree=own.obs_names.tolist() == theirs.obs_names.tolist())
+    for name in (*_LABELS, "caption"):
+        check(name, agree=own.obs[name].astype(str).tolist() == theirs.obs[name].astype(str).tolist())
+    for key, positions in theirs.obsm.items():
+        check(key, agree=np.array_equal(own.obsm[key], positions))
 
 
 def check_index(file: cn.CellNetFile, catalogue: Catalogue) -> None:

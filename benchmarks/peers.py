@@ -47,10 +47,13 @@ class Work(NamedTuple):
     expression: Callable[[Path, Sequence[str]], "csr_matrix"]
     patches: Callable[[Path, Sequence[str]], NDArray[Any]]
     batches: Callable[[Path, Sequence[Sequence[str]]], list[Batch]]
+    convert: Callable[[Path, Sequence[str]], Path]
+    """To an AnnData store, whose path is returned."""
 
 
-def _work(opened: Callable[[Path], Any]) -> Work:
-    return Work(*(partial(task, opened) for task in (_index, _expression, _patches, _batches)))
+def _work(name: str, opened: Callable[[Path], Any]) -> Work:
+    tasks = (_index, _expression, _patches, _batches)
+    return Work(*(partial(task, opened) for task in tasks), partial(_convert, opened, name))
 
 
 def _index(opened: Callable[[Path], Any], path: Path, names: Sequence[str]) -> Catalogue:
@@ -71,6 +74,21 @@ def _patches(opened: Callable[[Path], Any], path: Path, names: Sequence[str]) ->
 def _batches(opened: Callable[[Path], Any], path: Path, batches: Sequence[Sequence[str]]) -> list[Batch]:
     with opened(path) as peer:
         return [Batch(_matrix(peer, names), _stack(peer, names)) for names in batches]
+
+
+def _convert(opened: Callable[[Path], Any], name: str, path: Path, names: Sequence[str]) -> Path:
+    """Convert as a script would: read everything, stack it, write it."""
+    import pandas as pd
+    from anndata import AnnData
+
+    with opened(path) as peer:
+        found = peer.catalogue(names)
+        obs = pd.DataFrame(found.documents, index=found.names)
+        obs = obs.drop(columns=["Position_in_WSI", "Position_in_tissue"]).assign(caption=found.captions)
+        adata = AnnData(_matrix(peer, names), obs=obs, obsm=found.positions())
+    target = path.with_suffix(f".{name.replace(' ', '-')}.zarr")
+    adata.write_zarr(target)
+    return target
 
 
 def _matrix(peer: Peer, names: Sequence[str]) -> "csr_matrix":
@@ -206,7 +224,7 @@ class _Pyfive:
 
 def peers() -> dict[str, Work]:
     """Return the peers that are installed, by name."""
-    found = {PLAIN: _work(_Plain.opened), LOW_LEVEL: _work(_LowLevel.opened)}
+    found = {PLAIN: _work(PLAIN, _Plain.opened), LOW_LEVEL: _work(LOW_LEVEL, _LowLevel.opened)}
     if find_spec("pyfive") is not None:
-        found[PYFIVE] = _work(_Pyfive.opened)
+        found[PYFIVE] = _work(PYFIVE, _Pyfive.opened)
     return found

@@ -108,7 +108,7 @@ def _decoded(path: Path) -> tuple[int, float, float]:
     index = source.index
     patches = decoded = covered = 0
     for slide, rows in zip(index.findings.slides, index.rows_of_slides(), strict=True):
-        mosaic = slide_mosaic(source, slide, rows, Notes())
+        mosaic = slide_mosaic(source, slide, rows, Notes(str(path)))
         assert mosaic is not None  # it has positions and patches
         for block in range(mosaic.grid[0] * mosaic.grid[1]):
             cover, extent = mosaic.cover(block), mosaic.extent(block)

@@ -13,7 +13,7 @@ from benchmarks.answers import check, check_batches, check_catalogues, check_mat
 from benchmarks.content import cell_names
 from benchmarks.files import FileSpec
 from benchmarks.floors import Floor, floor_of
-from benchmarks.ours import Engine, Ours, check_index
+from benchmarks.ours import Engine, Ours, check_index, check_store
 from benchmarks.peers import PLAIN, PYFIVE, Work, peers
 from benchmarks.timing import Contender
 
@@ -24,6 +24,7 @@ PATCHES: Final = "cell patches → stack"
 BATCH: Final = "random batch"
 REOPEN: Final = "reopen from the index"
 SCALING: Final = "index, by number of cells"
+CONVERT: Final = "convert → AnnData Zarr"
 OURS: Final = "cellnet_sd"
 FLOOR: Final = "floor"
 
@@ -120,6 +121,13 @@ def jobs_of_file(spec: FileSpec, path: Path, limits: Limits, engine: Engine) -> 
         floor=lambda: floor_of(
             path, [[f"{name}/{_EXPRESSION}", f"{name}/{_PATCH}"] for batch in drawn for name in batch]
         ),
+        **about,
+    )
+    yield Job(
+        work=CONVERT,
+        contender=Contender(OURS, spec.cells, lambda: ours.convert(path)),
+        peers=_on_names(lambda peer: peer.convert, path, names, limits),
+        compare=check_store,
         **about,
     )
 

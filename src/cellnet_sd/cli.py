@@ -14,6 +14,7 @@ import click
 from click.core import ParameterSource
 
 from cellnet_sd.errors import CellNetError, CellNetWarning
+from cellnet_sd.sources.paths import source_path
 
 Decorator = Callable[[Any], Any]
 
@@ -56,7 +57,15 @@ class Layouts(click.Choice[str]):
         return get_args(CCCLayoutName)
 
 
-_FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
+class _Source(click.Path):
+    """A file that is there, or a URL, which is looked at by what reads it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path, or the URL."""
+        return source_path(value) if "://" in str(value) else super().convert(value, param, ctx)
+
+
+_FILE: Final = _Source(exists=True, dir_okay=False, path_type=Path)
 _KINDS: Final = ("lognorm", "counts")
 _FLAGS: Final = frozenset({"backed", "captions", "index", "overwrite"})
 _ENGINES: Final = ("auto", "native", "h5py")

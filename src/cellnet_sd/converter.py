@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
+from msgspec.structs import astuple
 
 from cellnet_sd import keys
 from cellnet_sd.conversion.matrix import Profiles, StagedMatrix, rows_of_part
@@ -18,6 +19,7 @@ from cellnet_sd.outputs import check_output
 from cellnet_sd.reader import Paths, read, read_anndata, table_of
 from cellnet_sd.sources.access import Access
 from cellnet_sd.sources.base import Source
+from cellnet_sd.sources.paths import require_local
 from cellnet_sd.table import patch_numbers
 from cellnet_sd.workers import Threads, Workers, workers_of
 
@@ -52,7 +54,7 @@ def convert(
     Parameters
     ----------
     src
-        A Cell-NET HDF5 file, or several that become one, as `read` reads them.
+        A Cell-NET HDF5 file, or its URL, or several that become one, as `read` reads them.
     dst
         What to write; its ending, `.zarr` or `.h5ad`, says what.
     kind
@@ -89,7 +91,7 @@ def convert(
     CellNetError
         As `read`.
     """
-    dst = Path(dst).expanduser().absolute()
+    dst = require_local(dst, "a conversion writes to a local folder. Copy the result there.")
     kind = _kind_of(dst, kind)
     asked = _asked(read if kind == "spatialdata" else read_anndata, src, options)
     check_output(dst, overwrite=overwrite)
@@ -142,11 +144,11 @@ def _plan(table: TableOfFiles, kind: Kind, memory: int | str, asked: Mapping[str
     from dask.base import tokenize
 
     options = {name: tokenize(value) for name, value in asked.items() if name not in ("path", "index", "n_threads")}
-    identities = [(str(part.source.path), part.source.identity) for part in table.parts]
+    identities = [[str(part.source.path), *astuple(part.source.identity)] for part in table.parts]
     return {
         "format": _FORMAT,
         "version": version("cellnet-sd"),
-        "sources": [[path, state.size, state.mtime_ns, state.digest] for path, state in identities],
+        "sources": identities,
         "kind": kind,
         "memory": _bytes(memory),
         "options": options,

@@ -32,6 +32,18 @@ class SourceMovedError(CellNetError):
     """The file that an object was read from is gone, or is not the file it was."""
 
 
+class RemoteError(CellNetError):
+    """A remote file cannot be reached or is not served in parts, or what is asked for takes a local file."""
+
+
+class AccessDeniedError(RemoteError):
+    """The server of a remote file refuses it."""
+
+
+class NoIndexError(RemoteError):
+    """A remote file has no index, without which it is not read."""
+
+
 class NotEnoughMemoryError(CellNetError):
     """What was asked for does not fit in memory."""
 

@@ -13,6 +13,7 @@ from cellnet_sd.components.images.decode import Frame
 from cellnet_sd.layout import Component
 from cellnet_sd.rows import CellOrder
 from cellnet_sd.sources.facts import ScanFinding
+from cellnet_sd.sources.paths import source_path
 
 
 class Choices(msgspec.Struct, frozen=True):
@@ -92,4 +93,4 @@ class Findings(msgspec.Struct, frozen=True):
 
 def absolute(path: str | Path | None) -> Path | None:
     """Return the absolute path of a file the caller named: it must be found from other processes too."""
-    return None if path is None else Path(path).expanduser().absolute()
+    return None if path is None else source_path(path)

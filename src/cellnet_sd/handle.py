@@ -3,7 +3,7 @@
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -24,14 +24,19 @@ from cellnet_sd.selection import named_rows
 from cellnet_sd.sources.access import Access, Engine
 from cellnet_sd.sources.base import Source
 from cellnet_sd.sources.opening import open_source
+from cellnet_sd.sources.paths import require_local
 from cellnet_sd.workers import workers_of
 
 if TYPE_CHECKING:
     from distributed import Client
     from scipy.sparse import csr_matrix
+    from upath import UPath
     from xarray import DataArray
 
 Level = Literal["cell", "tissue", "wsi"]
+_INDEXED: Final = (
+    "all of a file is read to index it. Where the file is, run `cellnet-sd index FILE`, and put FILE.cnindex beside it."
+)
 
 
 class CellNetFile:
@@ -45,7 +50,7 @@ class CellNetFile:
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """The file; a `UPath` if it is remote."""
         return self._source.path
 
     def __len__(self) -> int:
@@ -148,7 +153,7 @@ def _as_rows(source: Source, rows: Any) -> NDArray[np.int64]:
 
 
 def open_file(
-    path: str | Path,
+    path: "str | Path | UPath",
     *,
     expression: ExpressionKind | None = None,
     ccc_layout: CCCLayoutName | None = None,
@@ -166,7 +171,7 @@ def open_file(
     Parameters
     ----------
     path
-        A Cell-NET HDF5 file.
+        A Cell-NET HDF5 file, or its URL.
     expression, ccc_layout, gene_list, slide_key, cell_order, mpp, wsi_scale, index, engine, n_threads
         As in `read`.
 
@@ -226,9 +231,12 @@ def build_index(
     ------
     FileNotFoundError
         If there is no such file.
+    RemoteError
+        If it is a URL.
     CellNetError
         If it is no Cell-NET file, the index can be saved nowhere, or the workers of `client` died.
     """
+    path = require_local(path, _INDEXED)
     with workers_of(client, Access.of(engine, n_threads).n_threads) as workers:
         source = open_source(path, index=True, engine=engine, n_threads=n_threads, workers=workers)
     saved = saved_at(source.path, source.identity)

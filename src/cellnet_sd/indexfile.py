@@ -22,42 +22,25 @@ from numpy.typing import NDArray
 from cellnet_sd.cellindex import CellIndex, Rows
 from cellnet_sd.components.attribute_columns import OBSM
 from cellnet_sd.components.attributes import Spellings
-from cellnet_sd.errors import CellNetError, SourceMovedError
+from cellnet_sd.errors import AccessDeniedError, CellNetError, SourceMovedError
 from cellnet_sd.findings import Findings
+from cellnet_sd.identity import Identity
 from cellnet_sd.layout import Component
 from cellnet_sd.problems import Problem
+from cellnet_sd.remote_index import Candidate, RemoteIndex, at_hand
 from cellnet_sd.settings import settings
 from cellnet_sd.sources.columns import PREFIX, LocatedWords, arrow_columns, is_of, located_from, words_of
 from cellnet_sd.sources.facts import FormColumn, Stated, StoredForm
 from cellnet_sd.sources.locations import Located
+from cellnet_sd.sources.paths import beside, file_name, is_remote
 
 VERSION = 2
 SUFFIX = ".cnindex"
 _METADATA, _DIGEST, _LOCATED = b"cellnet_sd", b"cellnet_sd_digest", b"cellnet_sd_at:"
 _NAME, _CONTAINER, _SLIDE, _WSI, _CAPTION = "name", "container", "slide", "wsi", "caption"
 _OBS, _OBSM, _FORM = "obs:", "obsm:", "form:"
-_SAMPLED = 64 * 2**10
 _GROUP_ROWS = 2**16
 _READ_ONLY = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-
-
-class Identity(msgspec.Struct, frozen=True):
-    """What tells one state of a file from another."""
-
-    size: int
-    mtime_ns: int
-    digest: str
-    """Hash of the first and the last 64 KiB, where HDF5 keeps its superblock and what was written last."""
-
-    @classmethod
-    def of(cls, path: Path) -> "Identity":
-        """Return the identity of the file at `path`."""
-        stat = path.stat()
-        with path.open("rb") as file:
-            sampled = file.read(_SAMPLED)
-            file.seek(max(0, stat.st_size - _SAMPLED))
-            sampled += file.read(_SAMPLED)
-        return cls(stat.st_size, stat.st_mtime_ns, hashlib.blake2b(sampled, digest_size=16).hexdigest())
 
 
 class _State(msgspec.Struct):
@@ -83,23 +66,32 @@ class _Metadata(_State):
 
 def index_paths(path: Path) -> tuple[Path, Path]:
     """Return where the index of the file at `path` is looked for: beside it, then in the user's cache folder."""
-    beside = path.with_name(path.name + SUFFIX)
-    where = hashlib.blake2b(os.fsencode(path.resolve()), digest_size=8).hexdigest()
-    return beside, settings.cache_dir / f"{path.name}-{where}{SUFFIX}"
+    where = hashlib.blake2b(os.fsencode(str(path) if is_remote(path) else path.resolve()), digest_size=8).hexdigest()
+    return beside(path, SUFFIX), settings.cache_dir / f"{file_name(path)}-{where}{SUFFIX}"
 
 
 def load(path: Path, identity: Identity) -> CellIndex | None:
     """Return the saved index of the file at `path`; `None` if there is none, or it is of another state or version."""
-    for candidate in index_paths(path):
-        if candidate.is_file() and (index := _load(path, candidate, identity)) is not None:
+    for candidate in _candidates(path):
+        if (index := _load(path, candidate, identity)) is not None:
             return index
     return None
 
 
+def _candidates(path: Path) -> Iterator[Candidate]:
+    """Yield the indexes that there are; what is on this machine first."""
+    beside_it, cached = index_paths(path)
+    places = (cached,) if is_remote(path) else (beside_it, cached)
+    yield from (place for place in places if place.is_file())
+    if is_remote(path):
+        with contextlib.suppress(FileNotFoundError, AccessDeniedError):
+            yield RemoteIndex.of(beside_it, Identity.of(beside_it))
+
+
 def saved_at(path: Path, identity: Identity) -> Path | None:
     """Return where the index of this state of the file at `path` is saved, `None` if it is not."""
-    candidates = index_paths(path)
-    return next((place for place in candidates if place.is_file() and _schema(place, identity) is not None), None)
+    found = next((place for place in _candidates(path) if _schema(place, identity) is not None), None)
+    return found.url if isinstance(found, RemoteIndex) else found
 
 
 def save(index: CellIndex, identity: Identity) -> Path:
@@ -213,27 +205,27 @@ def _metadata(index: CellIndex, identity: Identity) -> _Metadata:
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def _load(path: Path, candidate: Path, identity: Identity) -> CellIndex | None:
+def _load(path: Path, candidate: Candidate, identity: Identity) -> CellIndex | None:
     found = _read(candidate, identity, lambda name: name != _CAPTION and not name.startswith((PREFIX, _OBSM)))
     return None if found is None else _assemble(path, candidate, *found)
 
 
-def _schema(candidate: Path, identity: Identity) -> Any:
+def _schema(candidate: Candidate, identity: Identity) -> Any:
     """Return the schema of an index; `None` if it is gone, damaged, or of another state."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        schema = pq.read_schema(candidate)
+        schema = pq.read_schema(at_hand(candidate))
         state = msgspec.json.decode((schema.metadata or {})[_METADATA], type=_State)
         is_sound = schema.metadata[_DIGEST] == _digest(schema)
     except (pa.ArrowException, OSError, KeyError, ValueError, msgspec.MsgspecError):
         return None
-    return schema if is_sound and (state.version, state.identity) == (VERSION, identity) else None
+    return schema if is_sound and state.version == VERSION and identity.takes(state.identity) else None
 
 
 def _read(
-    candidate: Path, identity: Identity, wanted: Callable[[str], bool], rows: Rows | None = None
+    candidate: Candidate, identity: Identity, wanted: Callable[[str], bool], rows: Rows | None = None
 ) -> tuple[pd.DataFrame, _Metadata] | None:
     """Return the wanted columns of an index, at `rows` or whole; `None` if it is gone, damaged, or of another state."""
     import pyarrow as pa
@@ -248,7 +240,7 @@ def _read(
             checked = pa.schema([schema.field(name) for name in columns], schema.metadata)
             frame = _at_rows(candidate, checked, rows, metadata.n_cells)
             return None if frame is None else (frame, metadata)
-        table = pq.read_table(candidate, columns=columns, page_checksum_verification=True)
+        table = pq.read_table(at_hand(candidate, columns), columns=columns, page_checksum_verification=True)
         frame = table.to_pandas(split_blocks=True, self_destruct=True)
         del table  # its memory is the frame's now
     except (pa.ArrowException, OSError, KeyError, ValueError, msgspec.MsgspecError):
@@ -256,19 +248,20 @@ def _read(
     return (frame, metadata) if len(frame) == metadata.n_cells else None
 
 
-def _at_rows(candidate: Path, schema: Any, rows: Rows, n_cells: int) -> pd.DataFrame | None:
+def _at_rows(candidate: Candidate, schema: Any, rows: Rows, n_cells: int) -> pd.DataFrame | None:
     """Return the columns of `schema` at `rows`, from the row groups that hold them; `None` if rows are missing.
 
     What a row group says of its columns comes from a part of the file that `_digest` is not of: it is cast to `schema`.
     """
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(candidate, page_checksum_verification=True) as file:
+    with pq.ParquetFile(at_hand(candidate), page_checksum_verification=True) as file:
         sizes = np.array([file.metadata.row_group(at).num_rows for at in range(file.num_row_groups)], dtype=np.int64)
         ends = np.cumsum(sizes)
         groups, group_of_row = np.unique(np.searchsorted(ends, rows, side="right"), return_inverse=True)
         if sizes.sum() != n_cells:
             return None
+        at_hand(candidate, schema.names, groups.tolist())
         frame = file.read_row_groups(groups.tolist(), columns=schema.names).cast(schema).to_pandas()
     if len(frame) != sizes[groups].sum():
         return None
@@ -276,7 +269,7 @@ def _at_rows(candidate: Path, schema: Any, rows: Rows, n_cells: int) -> pd.DataF
     return frame.iloc[rows - skipped[group_of_row]].reset_index(drop=True)
 
 
-def _assemble(path: Path, candidate: Path, frame: pd.DataFrame, metadata: _Metadata) -> CellIndex:
+def _assemble(path: Path, candidate: Candidate, frame: pd.DataFrame, metadata: _Metadata) -> CellIndex:
     def asked_for(wanted: Callable[[str], bool], rows: Rows | None = None) -> pd.DataFrame:
         found = _read(candidate, metadata.identity, wanted, rows)
         if found is None:
@@ -318,7 +311,7 @@ def _assemble(path: Path, candidate: Path, frame: pd.DataFrame, metadata: _Metad
     )
 
 
-def _located(path: Path, candidate: Path, identity: Identity, component: Component) -> Located | None:
+def _located(path: Path, candidate: Candidate, identity: Identity, component: Component) -> Located | None:
     """Return where a component is; `None` if the index does not say."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -329,13 +322,13 @@ def _located(path: Path, candidate: Path, identity: Identity, component: Compone
         if (words := schema.metadata.get(_LOCATED + component.encode())) is None:
             return None
         columns = list(filter(is_of(component), schema.names))
-        table = pq.read_table(candidate, columns=columns, page_checksum_verification=True)
+        table = pq.read_table(at_hand(candidate, columns), columns=columns, page_checksum_verification=True)
         return located_from(component, table, msgspec.json.decode(words, type=LocatedWords))
     except (pa.ArrowException, OSError, KeyError, ValueError, msgspec.MsgspecError) as error:
         raise SourceMovedError(_gone(path, candidate)) from error
 
 
-def _gone(path: Path, candidate: Path) -> str:
+def _gone(path: Path, candidate: Candidate) -> str:
     return (
         f"{candidate}, the index of {path}, is gone, damaged or of another state of it. Open the file again; if "
         "that does not help, delete the index first."

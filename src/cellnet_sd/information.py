@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from cellnet_sd.sources.access import Engine
 from cellnet_sd.sources.base import Source
 from cellnet_sd.sources.facts import ScanFinding
 from cellnet_sd.sources.opening import open_source
+
+if TYPE_CHECKING:
+    from upath import UPath
 
 _SHOWN = 8
 _TITLES = {
@@ -64,7 +68,7 @@ class FileInfo:
 
 
 def info(
-    path: str | Path,
+    path: "str | Path | UPath",
     *,
     expression: ExpressionKind | None = None,
     ccc_layout: CCCLayoutName | None = None,
@@ -82,7 +86,7 @@ def info(
     Parameters
     ----------
     path
-        A Cell-NET HDF5 file.
+        A Cell-NET HDF5 file, or its URL.
     expression, ccc_layout, gene_list, slide_key, cell_order, mpp, wsi_scale, index, engine, n_threads
         As in `read`.
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
 import pandas as pd
@@ -14,27 +14,29 @@ from cellnet_sd.components import images
 from cellnet_sd.components.images import Frame
 from cellnet_sd.errors import LayoutError, SourceMovedError
 from cellnet_sd.findings import Choices
-from cellnet_sd.indexfile import Identity
+from cellnet_sd.identity import Identity
 from cellnet_sd.layout import PATCHES, Component
 from cellnet_sd.notes import provenance
 from cellnet_sd.rows import CellOrder
 from cellnet_sd.sources.access import Access, Engine
 from cellnet_sd.sources.base import Packed, Raw, Source, Unreadable
 from cellnet_sd.sources.opening import open_source
+from cellnet_sd.sources.paths import is_path, source_path
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from spatialdata import SpatialData
+    from upath import UPath
     from xarray import DataArray
 
 _ELEMENTS = {"cell": (keys.cell_patches, keys.CELL_PATCH), "tissue": (keys.tissue_patches, keys.TISSUE_PATCH)}
 
 
 def patches(
-    obj: "SpatialData | AnnData | str | Path",
+    obj: "SpatialData | AnnData | str | Path | UPath",
     level: str = "cell",
     *,
-    source: str | Path | None = None,
+    source: "str | Path | UPath | None" = None,
     table: str = keys.TABLE,
     engine: Engine | None = None,
     n_threads: int | None = None,
@@ -48,11 +50,11 @@ def patches(
     Parameters
     ----------
     obj
-        A SpatialData or AnnData that `read` gave, or anything made from it; or the path of a Cell-NET file.
+        A SpatialData or AnnData that `read` gave, or anything made from it; or the path or URL of a Cell-NET file.
     level
         `"cell"`, `"tissue"` or `"wsi"`.
     source
-        Where the file is now, if it was moved.
+        Where the file is now, if it was moved: a path or a URL.
     table
         Name of the table of a SpatialData.
     engine, n_threads
@@ -77,10 +79,10 @@ def patches(
         If there is no such level.
     """
     component = component_of(level)
-    if isinstance(obj, str | Path):
-        opened = open_source(obj, engine=engine, n_threads=n_threads)
+    if is_path(obj):
+        opened = open_source(cast("str | Path | UPath", obj), engine=engine, n_threads=n_threads)
         return of_source(opened, level, np.arange(len(opened.index)), opened.index.obs_names().tolist())
-    adata, sdata = (obj.tables[table], obj) if hasattr(obj, "tables") else (obj, None)
+    adata, sdata = (obj.tables[table], obj) if hasattr(obj, "tables") else (cast("AnnData", obj), None)
     found = PatchSource.of(adata, sdata, level, source, Access.of(engine, n_threads))
     return images.patch_array(found, component, np.arange(len(adata)), adata.obs_names.tolist(), found.frame)
 
@@ -148,7 +150,12 @@ class PatchSource:
 
     @classmethod
     def of(
-        cls, adata: "AnnData", sdata: "SpatialData | None", level: str, source: str | Path | None, access: Access
+        cls,
+        adata: "AnnData",
+        sdata: "SpatialData | None",
+        level: str,
+        source: "str | Path | UPath | None",
+        access: Access,
     ) -> "PatchSource":
         """Find the patches of the cells of a table; see `patches`."""
         missing = {keys.SOURCE_FILE, keys.SOURCE_ROW} - set(adata.obs)
@@ -166,15 +173,17 @@ class PatchSource:
             return gathered
 
     @classmethod
-    def _from_files(cls, adata: "AnnData", level: str, source: str | Path | None, access: Access) -> "PatchSource":
+    def _from_files(
+        cls, adata: "AnnData", level: str, source: "str | Path | UPath | None", access: Access
+    ) -> "PatchSource":
         place, names = pd.factorize(adata.obs[keys.SOURCE_FILE])
         row = adata.obs[keys.SOURCE_ROW].to_numpy(dtype=np.int64)
         sources = tuple(
-            _reopen(Path(source or name), access, adata, name, row[place == at], np.flatnonzero(place == at))
+            _reopen(source_path(source or name), access, adata, name, row[place == at], np.flatnonzero(place == at))
             for at, name in enumerate(names)
         )
         frame = _common([frame_of(opened, level) for opened in sources])
-        return cls(Path(source or names[0]), sources, place, row, frame)
+        return cls(source_path(source or names[0]), sources, place, row, frame)
 
     @classmethod
     def _from_elements(cls, adata: "AnnData", sdata: "SpatialData", level: str) -> "PatchSource | None":
@@ -263,11 +272,12 @@ def _reopen(
     SourceMovedError
         If the file is gone, or is not the file it was.
     """
-    if not path.is_file():
+    try:
+        found = Identity.of(path)
+    except (FileNotFoundError, IsADirectoryError) as error:
         msg = f"{path}, which the cells were read from, is gone. Pass source= with its new place."
-        raise SourceMovedError(msg)
+        raise SourceMovedError(msg) from error
     known = provenance(adata, "identity").get(name)
-    found = Identity.of(path)
     if known is not None and known != [found.size, found.digest]:
         msg = f"{path} is not the file the cells were read from: its contents differ. Pass source= with its place."
         raise SourceMovedError(msg)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -18,14 +18,16 @@ from cellnet_sd.selection import Cells, select_rows
 from cellnet_sd.sources.access import Engine
 from cellnet_sd.sources.hdf5 import Hdf5Source
 from cellnet_sd.sources.opening import open_source
+from cellnet_sd.sources.paths import is_path, source_path
 from cellnet_sd.table import Panel, Switches, TableBuilder
 from cellnet_sd.workers import Workers
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from spatialdata import SpatialData
+    from upath import UPath
 
-Paths = str | Path | Sequence[str | Path]
+type Paths = str | Path | UPath | Sequence[str | Path | UPath]
 Images = bool | Sequence[Literal["wsi", "tissue", "cell"]]
 Patches = Sequence[Literal["cell", "tissue"]]
 _LEVELS = ("wsi", "tissue", "cell")
@@ -63,9 +65,11 @@ def read(
     Parameters
     ----------
     path
-        A Cell-NET HDF5 file, or several. Of several, the genes are those of any of them, zero where a file does not
-        hold them: `varm["measured"]` says which it does. Slides whose names clash get the file's name before theirs.
-        All that is asked for below is asked of each file; a name must be in one of them.
+        A Cell-NET HDF5 file, or its URL, such as `"s3://bucket/cellnet.h5"`; a `UPath` where the file system takes
+        options. Of a remote file, whose index must be there, only the bytes that are needed are fetched. Or several: of
+        those, the genes are those of any file, zero where one does not hold them, and `varm["measured"]` says which it
+        does; slides whose names clash get the file's name before theirs; all that is asked for below is asked of each
+        file, and a name must be in one of them.
     where
         Which cells: a pandas `DataFrame.query` expression on the attributes and `slide`, such as
         `"tissue == 'Lymph node' and cell_diameter > 8"`. Nothing is read of the cells it leaves out.
@@ -126,6 +130,8 @@ def read(
     ------
     FileNotFoundError
         If there is no such file.
+    RemoteError
+        If a remote file cannot be reached, or has no index (`NoIndexError`).
     LayoutError
         If it is not Cell-NET, or a component cannot be told for sure.
     MalformedCellError
@@ -227,7 +233,7 @@ def table_of(asked: Mapping[str, Any], workers: Workers | None = None) -> tuple[
     return TableOfFiles([TableBuilder(sources[0], rows, switches)]), levels
 
 
-def paths_of(path: Paths) -> list[str | Path]:
+def paths_of(path: Paths) -> "list[str | Path | UPath]":
     """Return the files that are asked for.
 
     Raises
@@ -235,9 +241,9 @@ def paths_of(path: Paths) -> list[str | Path]:
     ValueError
         If there are none, or one is named twice.
     """
-    paths = [path] if isinstance(path, str | Path) else list(path)
-    places = [Path(each).expanduser().resolve() for each in paths]
-    if not paths or len(set(places)) < len(places):
+    paths = cast("list[str | Path | UPath]", [path] if is_path(path) else list(cast("Sequence[str]", path)))
+    places = {str(source_path(each)) for each in paths}
+    if not paths or len(places) < len(paths):
         msg = f"path={path!r} names {'a file twice' if paths else 'no file'}."
         raise ValueError(msg)
     return paths

@@ -1,4 +1,4 @@
-"""What holds for every call of a session: six settings, each with an environment variable.
+"""What holds for every call of a session: seven settings, each with an environment variable.
 
 The package imports this module eagerly, so that `cellnet_sd.settings` is the object and never the module.
 """
@@ -41,6 +41,15 @@ def _folder(value: object) -> Path:
     return Path(value).expanduser().absolute()
 
 
+def _folder_or_none(value: object) -> Path | None:
+    """Return `value` as an absolute path, or `None`; an empty text is `None`, for the environment."""
+    try:
+        return None if value in (None, "") else _folder(value)
+    except TypeError:
+        msg = "the path of a folder, or None"
+        raise TypeError(msg) from None
+
+
 def _bytes(value: object) -> int:
     """Return `value` as a positive number of bytes; digits count, for the environment."""
     taken = int(value) if isinstance(value, str) and value.strip().isdecimal() else value
@@ -79,6 +88,7 @@ _TAKE: Final[Mapping[str, Callable[[object], object]]] = {
     "batch_bytes": _bytes,
     "engine": _engine,
     "n_threads": _threads,
+    "block_cache": _folder_or_none,
 }
 
 
@@ -101,7 +111,7 @@ class Settings:
     """Whether to keep the index of a file beside it, as `{file}.cnindex`. Default: true."""
 
     cache_dir: Path
-    """Where the indexes of files in read-only folders go. Default: the user's cache folder."""
+    """Where the indexes of files in read-only folders and of remote files go. Default: the user's cache folder."""
 
     progress: bool
     """Whether to show progress bars on a terminal. Default: true."""
@@ -115,6 +125,9 @@ class Settings:
     n_threads: int
     """How many threads read and decode. Default: the cores this process may use."""
 
+    block_cache: Path | None
+    """Where what is read of remote files is kept for later calls; nowhere for `None`. Default: `None`."""
+
     def __init__(self) -> None:
         defaults = {
             "index": True,
@@ -123,6 +136,7 @@ class Settings:
             "batch_bytes": 64 * 2**20,
             "engine": "auto",
             "n_threads": _cores(),
+            "block_cache": None,
         }
         for name, default in defaults.items():
             setattr(self, name, os.environ.get(_PREFIX + name.upper(), default))

@@ -11,6 +11,7 @@ from cellnet_sd.rows import CellOrder
 from cellnet_sd.sources.access import Engine
 from cellnet_sd.sources.base import Source
 from cellnet_sd.sources.opening import open_source
+from cellnet_sd.sources.paths import require_local
 from cellnet_sd.validation.indexed import check_index, describe
 from cellnet_sd.validation.pixels import check_windows, check_wsi
 from cellnet_sd.validation.report import Finding, Report
@@ -57,12 +58,14 @@ def validate(
     ------
     FileNotFoundError
         If there is no such file, or no such gene list.
+    RemoteError
+        If it is a URL.
     MissingDependencyError
         If a package is needed to decode what is stored.
     CellNetError
         If an argument does not fit a file that can be opened without it, or the index cannot be saved.
     """
-    path = Path(path).expanduser().absolute()
+    path = require_local(path, "all of a file is read to check it. Check it where it is, or download it first.")
     choices = Choices(
         slide_key=slide_key,
         cell_order=cell_order,

@@ -22,11 +22,13 @@ from cellnet_sd.problems import Problems
 from cellnet_sd.progress import progress
 from cellnet_sd.sources.access import Access
 from cellnet_sd.sources.hdf5_sink import Hdf5Sink, Records
+from cellnet_sd.sources.paths import is_path, require_local
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from scipy.sparse import csr_matrix
     from spatialdata import SpatialData
+    from upath import UPath
 
 _BATCH = 256
 
@@ -35,7 +37,7 @@ def write(
     obj: "SpatialData | AnnData",
     path: str | Path,
     *,
-    source: str | Path | None = None,
+    source: "str | Path | UPath | None" = None,
     table: str = keys.TABLE,
     overwrite: bool = False,
 ) -> Path:
@@ -67,14 +69,17 @@ def write(
         If the folder of `path` does not exist.
     OutputExistsError
         If `path` exists and `overwrite` is false.
+    RemoteError
+        If `path` is a URL.
     SourceMovedError
         If patches are to be copied and their file is gone.
     LayoutError
         If the object holds something that the layout cannot.
     """
-    if isinstance(obj, str | Path):
+    if is_path(obj):
         msg = f"write takes a SpatialData or AnnData, not the path {str(obj)!r}: read it first."
         raise TypeError(msg)
+    require_local(path, "it writes a local file. Copy that there.")
     adata, sdata = (obj.tables[table], obj) if hasattr(obj, "tables") else (obj, None)
     notes = Notes(str(path))
     record = _Object(adata, sdata, source, notes)
@@ -115,7 +120,7 @@ class _Object:
 
     adata: "AnnData"
     sdata: "SpatialData | None"
-    source: str | Path | None
+    source: "str | Path | UPath | None"
     notes: Notes
     _sources: dict[str, PatchSource | None] = field(default_factory=dict)
 

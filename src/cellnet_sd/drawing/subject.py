@@ -16,6 +16,7 @@ from cellnet_sd.errors import LayoutError, SelectionError
 from cellnet_sd.handle import CellNetFile, open_file
 from cellnet_sd.notes import provenance
 from cellnet_sd.patch_lookup import patches
+from cellnet_sd.sources.paths import is_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -130,7 +131,7 @@ def subject(obj: Any, *, source: str | Path | None = None, table: str = keys.TAB
     TypeError
         If it is none of SpatialData, AnnData, `CellNetFile` and a path.
     """
-    if isinstance(obj, str | Path):
+    if is_path(obj):
         obj = open_file(obj)
     holder = obj.tables[table] if hasattr(obj, "tables") else obj
     if not isinstance(holder, CellNetFile) and not hasattr(holder, "obs"):

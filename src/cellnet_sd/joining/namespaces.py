@@ -18,6 +18,7 @@ from cellnet_sd.selection import Cells, find_names, listed, select_genes, select
 from cellnet_sd.slides import legal_slide_names
 from cellnet_sd.sources.base import Source
 from cellnet_sd.sources.hdf5 import Hdf5Source
+from cellnet_sd.sources.paths import file_name
 from cellnet_sd.table import Panel, gene_ids
 
 _SHOWN = 3
@@ -25,7 +26,7 @@ _SHOWN = 3
 
 def labels_of(paths: Sequence[Path]) -> list[str]:
     """Return a short legal name for each file: its stem, numbered where stems are the same."""
-    return legal_names([path.stem for path in paths])
+    return legal_names([Path(file_name(path)).stem for path in paths])
 
 
 def files_words(paths: Sequence[Path]) -> str:

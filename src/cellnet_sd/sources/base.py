@@ -14,7 +14,7 @@ from cellnet_sd.layout import Component
 if TYPE_CHECKING:
     from cellnet_sd.cellindex import CellIndex
     from cellnet_sd.findings import Choices
-    from cellnet_sd.indexfile import Identity
+    from cellnet_sd.identity import Identity
     from cellnet_sd.sources.access import Access
     from cellnet_sd.sources.genelist import Genes
 

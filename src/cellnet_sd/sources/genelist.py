@@ -8,11 +8,13 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from cellnet_sd.components.text import decode_text
 from cellnet_sd.errors import LayoutError
 from cellnet_sd.layout import FEATURE_TYPE_KEY, GENE_ID_KEY, GENE_KEYS
+from cellnet_sd.sources.paths import is_remote
+from cellnet_sd.sources.remote import existing, start_of
 
 _ENDINGS = (".txt", ".csv", ".tsv", ".json", ".txt.gz", ".csv.gz", ".tsv.gz", ".json.gz")
 _NAME_COLUMNS = ("gene_name", "gene_names", "gene", "genes", "symbol", "gene_symbol", "feature_name", "name", "names")
@@ -132,9 +134,19 @@ def listed_beside(path: Path) -> int:
 
 def _tiers(path: Path) -> Iterator[list[Path]]:
     """Yield the lists beside the file by precedence."""
-    names = sorted(entry.name for entry in path.parent.iterdir() if entry.name.endswith(_ENDINGS))
-    for prefixes in ((f"{path.stem}.genes.", f"{path.stem}_genes."), ("genes.",), ("gene_list.",), ("features.tsv",)):
+    tiers = ((f"{path.stem}.genes.", f"{path.stem}_genes."), ("genes.",), ("gene_list.",), ("features.tsv",))
+    names = _names_beside(path, [prefix for tier in tiers for prefix in tier])
+    for prefixes in tiers:
         yield [path.parent / name for name in names if name.startswith(prefixes)]
+
+
+def _names_beside(path: Path, prefixes: Sequence[str]) -> list[str]:
+    """Return the names of the files beside a file that end like lists; of remote ones, those that were guessed."""
+    if is_remote(path):
+        stems = [prefix.removesuffix(".").removesuffix(".tsv") for prefix in prefixes]
+        guessed = sorted(f"{stem}{ending}" for stem in stems for ending in _ENDINGS)
+        return [each.name for each in existing([path.parent / name for name in guessed])]
+    return sorted(entry.name for entry in path.parent.iterdir() if entry.name.endswith(_ENDINGS))
 
 
 def read_gene_list(path: Path) -> Genes:
@@ -163,10 +175,13 @@ def read_gene_list(path: Path) -> Genes:
     return _from_table(rows, path)
 
 
+def _opened(path: Path) -> BinaryIO:
+    return io.BytesIO(start_of(path, _MAX_BYTES + 1)) if is_remote(path) else path.open("rb")
+
+
 def _bytes(path: Path) -> bytes:
-    opener = gzip.open if path.name.endswith(".gz") else open
     try:
-        with opener(path, "rb") as file:
+        with _opened(path) as stored, gzip.open(stored) if path.name.endswith(".gz") else stored as file:
             data: bytes = file.read(_MAX_BYTES + 1)
     except (gzip.BadGzipFile, EOFError, zlib.error, IsADirectoryError) as error:
         msg = f"{path} cannot be read as a gene list: {error}."

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,18 +11,24 @@ from numpy.typing import NDArray
 from cellnet_sd.cellindex import CellIndex
 from cellnet_sd.errors import SourceMovedError
 from cellnet_sd.findings import Choices
-from cellnet_sd.indexfile import Identity
+from cellnet_sd.identity import Identity
 from cellnet_sd.layout import Component
 from cellnet_sd.sources.access import Access
 from cellnet_sd.sources.base import Compressed, Packed, Raw, Unreadable
 from cellnet_sd.sources.genelist import Genes, find_genes
 from cellnet_sd.sources.hdf5_fetch import fetch_cells
+from cellnet_sd.sources.paths import is_remote
 
 if TYPE_CHECKING:
     from cellnet_sd.sources.native_fetch import NativeReader
+    from cellnet_sd.sources.native_ranges import RemoteBytes
 
 Stored = Raw | Unreadable | None
-_ONLY_H5PY = "it is stored in a way that only h5py reads. Pass engine='auto'."
+_ONLY_H5PY: Final = "it is stored in a way that only h5py reads. Pass engine='auto'."
+_ONLY_HERE: Final = (
+    "it is stored in a way that only libhdf5 reads, in a process of its own, which takes local files. "
+    "Download the file."
+)
 
 
 class Hdf5Source:
@@ -34,7 +40,7 @@ class Hdf5Source:
     Parameters
     ----------
     path
-        The file.
+        The file; a `UPath` if it is remote.
     index
         Its index.
     choices
@@ -135,7 +141,14 @@ class Hdf5Source:
             return None
         from cellnet_sd.sources.native_fetch import NativeReader
 
-        return NativeReader(self.path, component, located, self.index.findings.scan.state, self.access.n_threads)
+        state = self.index.findings.scan.state
+        remote = self._remote(state) if is_remote(self.path) else None
+        return NativeReader(self.path, component, located, state, self.access.n_threads, remote)
+
+    def _remote(self, state: tuple[int, ...]) -> "RemoteBytes":
+        from cellnet_sd.sources.native_ranges import RemoteBytes, remote_bytes
+
+        return RemoteBytes(remote_bytes(self.path, self.identity), state)
 
     def _left(self, component: Component, rows: NDArray[np.int64]) -> list[Stored]:
         """Return what only libhdf5 can read."""
@@ -145,9 +158,12 @@ class Hdf5Source:
             return [Unreadable(_ONLY_H5PY)] * len(rows)
         from cellnet_sd.sources.native_left import fetch_left
 
+        is_guarded = self.index.findings.scan.is_guarded
+        if is_guarded and is_remote(self.path):
+            return [Unreadable(_ONLY_HERE)] * len(rows)
         containers = self.index.containers
         cells = [(str(containers[row]), str(self.index.names.iloc[row])) for row in rows.tolist()]
-        return fetch_left(self.path, component, cells, is_guarded=self.index.findings.scan.is_guarded)
+        return fetch_left(self.path, component, cells, is_guarded=is_guarded)
 
 
 def check_unmoved(path: Path, identity: Identity) -> None:
@@ -158,10 +174,11 @@ def check_unmoved(path: Path, identity: Identity) -> None:
     SourceMovedError
         If it is gone, or has changed.
     """
-    if not path.exists():
+    try:
+        is_unmoved = identity.holds_of(path)
+    except FileNotFoundError as error:
         msg = f"{path} is gone. Put it back, or pass source= with its new place."
-        raise SourceMovedError(msg)
-    stat = path.stat()
-    if (stat.st_size, stat.st_mtime_ns) != (identity.size, identity.mtime_ns):
+        raise SourceMovedError(msg) from error
+    if not is_unmoved:
         msg = f"{path} has changed since it was opened. Read it again."
         raise SourceMovedError(msg)

@@ -10,7 +10,7 @@ import importlib.util
 import math
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from cellnet_sd.errors import CorruptFileError, FileBusyError, LayoutError, MissingDependencyError
 from cellnet_sd.sources.base import Raw
+from cellnet_sd.sources.paths import is_remote
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _MAX_INFLATION = 1032
@@ -55,16 +56,28 @@ def open_file(path: Path) -> Iterator[h5py.File]:
         If another process is writing the file, or did not close it.
     CorruptFileError
         If libhdf5 cannot open the file: truncated or damaged.
+    RemoteError
+        If a remote file cannot be reached.
     """
+    with _handle(path) as handle:
+        try:
+            file = h5py.File(handle, "r")
+        except (OSError, RuntimeError, ValueError) as error:
+            raise _explain(path, error) from error
+        try:
+            yield file
+        finally:
+            file.close()
+
+
+def _handle(path: Path) -> AbstractContextManager[Any]:
+    """Return what h5py opens."""
+    if is_remote(path):
+        from cellnet_sd.sources.sparse_bytes import remote_handle
+
+        return remote_handle(path)
     check_is_hdf5(path)
-    try:
-        file = h5py.File(path, "r")
-    except (OSError, RuntimeError, ValueError) as error:
-        raise _explain(path, error) from error
-    try:
-        yield file
-    finally:
-        file.close()
+    return nullcontext(path)
 
 
 def check_is_hdf5(path: Path) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ from cellnet_sd.sources.native_values import (
     mapped,
     undone,
 )
+
+if TYPE_CHECKING:
+    from cellnet_sd.sources.native_ranges import RemoteBytes
 
 Ints = NDArray[np.int64]
 _BLOCK: Final = 64
@@ -67,6 +70,8 @@ class NativeReader:
         What following references begins with; see `Bytes`.
     n_threads
         How many cells are decoded at the same time.
+    remote
+        The bytes of a file that is not on this machine.
     """
 
     path: Path
@@ -74,11 +79,13 @@ class NativeReader:
     located: Located
     state: tuple[int, ...]
     n_threads: int
+    remote: "RemoteBytes | None" = None
 
     def fetch(self, rows: Ints) -> list[Fetched]:
         """Return the stored values at `rows`, in the order asked; see `Source.fetch`."""
-        stored = Bytes(mapped(self.path), np.array(self.state, np.int64))
+        self._bring(rows)
         located = self.located.take(rows)
+        stored = Bytes(self._mapped(), np.array(self.state, np.int64))
         one = partial(self._one, stored, located)
         order = np.argsort(located.address, kind="stable")
         values: list[Fetched] = [None] * len(rows)
@@ -103,9 +110,20 @@ class NativeReader:
 
     def fetch_compressed(self, rows: Ints) -> Compressed:
         """Return the sparse matrices at `rows` that are stored plainly; see `Source.fetch_compressed`."""
-        from cellnet_sd.sources.native_sparse import compressed
+        from cellnet_sd.sources.native_sparse import compressed, plain_cells
 
-        return compressed(Bytes(mapped(self.path), np.array(self.state, np.int64)), self.located.take(rows))
+        located = self.located.take(rows)
+        if self.remote is not None:
+            self.remote.bring(located.take(plain_cells(located)))
+        return compressed(Bytes(self._mapped(), np.array(self.state, np.int64)), located)
+
+    def _mapped(self) -> NDArray[np.uint8]:
+        return mapped(self.path) if self.remote is None else self.remote.buf
+
+    def _bring(self, rows: Ints) -> None:
+        """See that the bytes of some cells are at hand: those of a remote file are fetched all at once."""
+        if self.remote is not None:
+            self.remote.bring(self.located.take(rows))
 
     # --- plain arrays ------------------------------------------------------------------------------------------------
 
@@ -113,6 +131,7 @@ class NativeReader:
         """Fill `out[i]` for the rows that store a plain uint8 array of `shape`; return which those are."""
         fits = self._fitting(lambda layout: layout.shape == shape and layout.dtype == "|u1" and layout.kind == "number")
         codes = np.append(fits, False)[self.located.code[rows]]
+        self._bring(rows[codes])
         done = np.zeros(len(rows), bool)
         flat = out.reshape(len(rows), -1)
         whole = self._is_whole()[self.located.code[rows]]
@@ -135,7 +154,7 @@ class NativeReader:
         from cellnet_sd.sources.native.codes import C_STATUS
         from cellnet_sd.sources.native.kernels import copy_rows
 
-        buf = mapped(self.path)
+        buf = self._mapped()
         address = self.located.address[rows[at]]
         order = np.argsort(address, kind="stable")
 
@@ -152,6 +171,7 @@ class NativeReader:
         fits = self._fitting(lambda layout: _is_vector(layout, length) and layout.dtype in _NUMBERS)
         order = np.flatnonzero(np.append(fits, False)[self.located.code[rows]])
         order = order[np.argsort(self.located.address[rows[order]], kind="stable")]
+        self._bring(rows[order])
         blocks = _blocks(order)
         counts = np.full(len(rows), -1, np.int64)
         parts = list(self._spread(partial(self._packed, rows, length, counts), blocks))
@@ -220,7 +240,8 @@ class NativeReader:
         decoders = [_decoder(layout) for layout in self.located.layouts]
         codes = self.located.code[rows[block]].tolist()
         address, size = self.located.address[rows[block]], self.located.size[rows[block]]
-        for at, code, data in zip(block.tolist(), codes, runs_of(self.path, address, size), strict=True):
+        runs = runs_of(self.path, address, size) if self.remote is None else self.remote.runs(address, size)
+        for at, code, data in zip(block.tolist(), codes, runs, strict=True):
             decode, nbytes = decoders[code]
             try:
                 whole = decode(data)

@@ -38,6 +38,12 @@ def compressed(stored: Bytes, located: Located) -> Compressed:
     return Compressed(at, located.code[at], attrs, data, n_data, indices, n_indices, indptr, n_indptr)
 
 
+def plain_cells(located: Located) -> Ints:
+    """Return which cells of a batch `compressed` takes, which it knows before it looks at their bytes."""
+    at = _with_three_members(located)
+    return _alike(located.layouts, at, _lists_of(located, at))[0]
+
+
 def _with_three_members(located: Located) -> Ints:
     """Return the cells whose component is a group of three members, and sound."""
     is_group = np.array([*(each.storage == "group" and not each.reason for each in located.layouts), False])

@@ -102,16 +102,27 @@ class Bytes:
             raise NeedsLibhdf5Error(msg)
         if layout.storage == "text":
             return self._varying(layout, [self.run(place.address, place.size).tobytes()])
-        shape, width = layout.shape or (), self._width(layout)
-        if layout.storage == "none":
-            stored = _filled(layout, shape, width)
-        elif layout.storage in ("compact", "contiguous"):
-            stored = self.run(place.address, layout.n_elements * width).reshape(*shape, width)
-        else:
-            stored = self._chunks(place, width)
+        stored = self._elements(place)
         if layout.kind.startswith("vlen"):
             return self._followed(layout, np.array(stored).reshape(-1))  # writable, as compiled code was made for
-        return np.ascontiguousarray(stored).view(_dtype(layout)).reshape(shape).copy()
+        return np.ascontiguousarray(stored).view(_dtype(layout)).reshape(layout.shape or ()).copy()
+
+    def references(self, place: Place) -> NDArray[np.uint8]:
+        """Return the references of a dataset whose values vary in length, one after the other; none if damaged."""
+        try:
+            return np.array(self._elements(place)).reshape(-1)
+        except ObjectError:
+            return np.empty(0, np.uint8)
+
+    def _elements(self, place: Place) -> NDArray[np.uint8]:
+        """Return the elements of a dataset as stored, (*shape, width)."""
+        layout = place.layout
+        shape, width = layout.shape or (), self._width(layout)
+        if layout.storage == "none":
+            return _filled(layout, shape, width)
+        if layout.storage in ("compact", "contiguous"):
+            return self.run(place.address, layout.n_elements * width).reshape(*shape, width)
+        return self._chunks(place, width)
 
     def _width(self, layout: Layout) -> int:
         """Return the stored bytes of an element: a reference where its length varies."""

@@ -3,13 +3,15 @@
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cellnet_sd import indexfile
 from cellnet_sd.cellindex import CellIndex, from_facts, reordered, with_slides
 from cellnet_sd.detection import detect
-from cellnet_sd.errors import FileBusyError, LayoutError
+from cellnet_sd.errors import FileBusyError, LayoutError, NoIndexError
 from cellnet_sd.findings import Choices
-from cellnet_sd.indexfile import Identity
+from cellnet_sd.identity import Identity
+from cellnet_sd.indexfile import index_paths
 from cellnet_sd.layout import CELL_MARKERS
 from cellnet_sd.settings import settings
 from cellnet_sd.sources.access import Access, Engine
@@ -18,11 +20,15 @@ from cellnet_sd.sources.hdf5 import Hdf5Source, check_unmoved
 from cellnet_sd.sources.hdf5_objects import check_is_hdf5, load_plugins, open_file
 from cellnet_sd.sources.hdf5_scan import scan
 from cellnet_sd.sources.partial import PartStore, parts_of
+from cellnet_sd.sources.paths import is_remote, source_path
 from cellnet_sd.workers import Threads, Workers
+
+if TYPE_CHECKING:
+    from upath import UPath
 
 
 def open_source(
-    path: str | Path,
+    path: "str | Path | UPath",
     choices: Choices | None = None,
     *,
     index: bool | None = None,
@@ -30,12 +36,12 @@ def open_source(
     n_threads: int | None = None,
     workers: Workers | None = None,
 ) -> Hdf5Source:
-    """Open a Cell-NET file: load its index, or build and save it.
+    """Open a Cell-NET file: load its index, or build and save it; that of a remote file must be there.
 
     Parameters
     ----------
     path
-        The file.
+        The file, or its URL.
     choices
         What the caller says of the file.
     index
@@ -49,23 +55,44 @@ def open_source(
     ------
     FileNotFoundError
         If there is no such file.
+    NoIndexError
+        If a remote file has no index.
     CellNetError
         If it is no Cell-NET file, or cannot be trusted.
     """
-    path = Path(path).expanduser().absolute()
+    path = source_path(path)
     choices = choices or Choices()
     access = Access.of(engine, n_threads)
-    check_is_hdf5(path)
+    if not is_remote(path):
+        check_is_hdf5(path)
     load_plugins()
     identity = Identity.of(path)
     base = indexfile.load(path, identity)
     if base is None or not _serves(base, access):
         is_saved = settings.index if index is None else index
-        with parts_of(path, identity, is_kept=is_saved) as parts:
-            base = _build(path, identity, access, parts, workers or Threads(access.n_threads))
-            if is_saved:
-                indexfile.save(base, identity)
+        base = _built(path, identity, access, workers or Threads(access.n_threads), is_saved=is_saved)
     return Hdf5Source(path, _chosen(base, choices, identity, access), choices, identity, access)
+
+
+def _built(path: Path, identity: Identity, access: Access, workers: Workers, *, is_saved: bool) -> CellIndex:
+    """Return the index of a file that has none, and save it if it is to be."""
+    if is_remote(path):
+        raise NoIndexError(_no_index(path))
+    with parts_of(path, identity, is_kept=is_saved) as parts:
+        index = _build(path, identity, access, parts, workers)
+        if is_saved:
+            indexfile.save(index, identity)
+    return index
+
+
+def _no_index(path: Path) -> str:
+    """Say what a remote file lacks, and how to make it."""
+    beside, own = index_paths(path)
+    return (
+        f"{path} has no index, which tells where its bytes are: {beside} is not there, or is of another state of the "
+        "file, of another version of cellnet_sd, or made by engine='h5py'. Where the file is, or a copy of it, run "
+        f"`cellnet-sd index FILE`; put FILE{indexfile.SUFFIX} beside the remote file, or keep it here as {own}."
+    )
 
 
 def _serves(index: CellIndex, access: Access) -> bool:

@@ -14,7 +14,8 @@ import msgspec
 import numpy as np
 
 from cellnet_sd.components.documents import Documents, Kind, Values
-from cellnet_sd.indexfile import Identity, index_paths
+from cellnet_sd.identity import Identity
+from cellnet_sd.indexfile import index_paths
 from cellnet_sd.layout import Component
 from cellnet_sd.problems import Problem
 from cellnet_sd.sources.columns import LocatedWords, arrow_columns, located_from, words_of
