@@ -272,6 +272,7 @@ class _Conversion:
     def _pictures(self) -> Pictures:
         """Plan the pictures; where patches disagree about a slide, they are stacked in its place."""
         patches = self.table.parts[0].switches.patches
+        notes = {part.source.path: part.notes for part in self.table.parts}
         planned = plan_pictures(self.pieces, levels=self.levels, patches=patches)
         odd = [each for each in planned.mosaics if not planned.agreements[each.slide.name].is_good]
         if odd and "tissue" not in patches:
@@ -279,7 +280,7 @@ class _Conversion:
         for each in odd:
             planned.mosaics.remove(each)
             words = f"slide {each.slide.name}: its tissue patches are written as a stack, not as a slide"
-            self.table.parts[0].notes.warn_of(words)
+            notes[each.mosaic.source.path].warn_of(words)
         return planned
 
     def _stack_tissue(self, planned: Pictures, slides: list[str]) -> None:

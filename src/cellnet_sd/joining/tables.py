@@ -95,6 +95,7 @@ class TableOfFiles:
             table = part.assemble(matrix, own)
             part.describe(table)
             tables.append(table)
+        self._complete_containers(tables)
         adata = _concatenated(tables, self.notes)
         if adata.X is not None:
             own_columns = [part.genes.columns for part in self.parts]
@@ -103,6 +104,12 @@ class TableOfFiles:
         self._annotate(adata, [links for _, links in loaded])
         adata.uns[keys.PROVENANCE] = _provenance(tables, labels_of(self.paths), self.notes)
         return adata
+
+    def _complete_containers(self, tables: Sequence["AnnData"]) -> None:
+        """State the group of every cell, where it is stated of some: their slides do not tell it."""
+        if any(keys.CONTAINER in table.obs for table in tables):
+            for part, table in zip(self.parts, tables, strict=True):
+                table.obs[keys.CONTAINER] = part.index.containers[part.rows].remove_unused_categories()
 
     def _check_kinds(self) -> None:
         """Refuse to put counts and logarithms into one matrix."""
