@@ -20,6 +20,7 @@ from spatialdata.transformations import get_transformation
 
 import cellnet_sd as cn
 from cellnet_sd.components.images import Agreement, Block, Mosaic
+from cellnet_sd.conversion import matrix
 from cellnet_sd.conversion.workspace import workspace
 from cellnet_sd.errors import ConversionError, LayoutError, OutputExistsError
 from sound_file import full_file
@@ -263,6 +264,27 @@ def test_a_killed_conversion_goes_on_and_gives_what_one_that_was_not_gives(
     else:
         assert (ad.read_h5ad(out).X != ad.read_h5ad(whole).X).nnz == 0
         pd.testing.assert_frame_equal(ad.read_h5ad(out).obs, ad.read_h5ad(whole).obs)
+
+
+def test_a_conversion_goes_on_with_parts_of_another_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, out, staged = _tissue(tmp_path), tmp_path / "out.h5ad", []
+    save = matrix.save_part
+
+    def interrupted(part: Path, *args: Any) -> None:
+        if staged:
+            raise KeyboardInterrupt
+        staged.append(part.name)
+        save(part, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(matrix, "save_part", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            convert(path, out, memory=2**19, n_threads=1)
+    monkeypatch.setattr(matrix, "save_part", lambda part, *args: (staged.append(part.name), save(part, *args))[1])
+    got = ad.read_h5ad(convert(path, out, memory=2**19, n_threads=2))
+    assert staged[0] not in staged[1:]
+    assert {name.split("-")[1] for name in staged[:1]} <= {name.split("-")[1] for name in staged[1:]}
+    assert (got.X != cn.read_anndata(path).X).nnz == 0
 
 
 def test_of_two_that_convert_to_one_place_the_second_is_told(path: Path, tmp_path: Path) -> None:

@@ -82,11 +82,16 @@ def annotate(
     mpp = scales.pop() if len(scales) == 1 else None
     reach = None if mpp is None else CCC_REACH_UM / mpp
     found = ccc.annotate(adata, ccc.select(links, rows, pairs=pairs), genes=genes, distance_threshold=reach)
+    note_links(found, links.n_inexact, notes)
+
+
+def note_links(found: ccc.CCCNotes, n_inexact: int, notes: Notes) -> None:
+    """Note what was left out of the CCC that was written to a table, and how many values were rounded."""
     if found.n_dropped:
         notes.take(f"{found.n_dropped:,} CCC links to cells left out were dropped")
     if found.unsplit:
         notes.take(f"{len(found.unsplit):,} CCC pairs are not a ligand and a receptor among the genes: left unsplit")
     if found.n_unstored:
         notes.warn_of(f"{found.n_unstored:,} CCC links are stored only with another cell than their sender: left out")
-    if links.n_inexact:
-        notes.warn_of(f"{links.n_inexact:,} CCC values were rounded: they are stored with more digits")
+    if n_inexact:
+        notes.warn_of(f"{n_inexact:,} CCC values were rounded: they are stored with more digits")

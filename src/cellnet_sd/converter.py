@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
+from msgspec.structs import astuple
 
 from cellnet_sd import keys
 from cellnet_sd.conversion.matrix import Profiles, StagedMatrix, rows_of_part
@@ -54,7 +55,7 @@ def convert(
     Parameters
     ----------
     src
-        A Cell-NET HDF5 file, or its URL; or several that become one, as `read` reads them.
+        A Cell-NET HDF5 file, or its URL, or several that become one, as `read` reads them.
     dst
         What to write; its ending, `.zarr` or `.h5ad`, says what.
     kind
@@ -144,11 +145,11 @@ def _plan(table: TableOfFiles, kind: Kind, memory: int | str, asked: Mapping[str
     from dask.base import tokenize
 
     options = {name: tokenize(value) for name, value in asked.items() if name not in ("path", "index", "n_threads")}
-    identities = [(str(part.source.path), part.source.identity) for part in table.parts]
+    identities = [[str(part.source.path), *astuple(part.source.identity)] for part in table.parts]
     return {
         "format": _FORMAT,
         "version": version("cellnet-sd"),
-        "sources": [[path, state.size, state.mtime_ns, state.digest] for path, state in identities],
+        "sources": identities,
         "kind": kind,
         "memory": _bytes(memory),
         "options": options,
@@ -272,6 +273,7 @@ class _Conversion:
     def _pictures(self) -> Pictures:
         """Plan the pictures; where patches disagree about a slide, they are stacked in its place."""
         patches = self.table.parts[0].switches.patches
+        notes = {part.source.path: part.notes for part in self.table.parts}
         planned = plan_pictures(self.pieces, levels=self.levels, patches=patches)
         odd = [each for each in planned.mosaics if not planned.agreements[each.slide.name].is_good]
         if odd and "tissue" not in patches:
@@ -279,7 +281,7 @@ class _Conversion:
         for each in odd:
             planned.mosaics.remove(each)
             words = f"slide {each.slide.name}: its tissue patches are written as a stack, not as a slide"
-            self.table.parts[0].notes.warn_of(words)
+            notes[each.mosaic.source.path].warn_of(words)
         return planned
 
     def _stack_tissue(self, planned: Pictures, slides: list[str]) -> None:

@@ -10,7 +10,7 @@ from cellnet_sd.components.ccc.layouts import CCCLayoutName
 from cellnet_sd.components.expression import ExpressionKind
 from cellnet_sd.findings import Choices, absolute
 from cellnet_sd.joining import TableOfFiles
-from cellnet_sd.joining.namespaces import files_words, panels_of, rows_of_files, with_one_namespace
+from cellnet_sd.joining.namespaces import files_words, labels_of, panels_of, rows_of_files, with_one_namespace
 from cellnet_sd.notes import Notes
 from cellnet_sd.problems import OnError
 from cellnet_sd.rows import CellOrder
@@ -66,10 +66,10 @@ def read(
     ----------
     path
         A Cell-NET HDF5 file, or its URL, such as `"s3://bucket/cellnet.h5"`; a `UPath` where the file system takes
-        options. Of a remote file, whose index must be there, only the bytes that are needed are fetched. Or several
-        files: their genes are those of any of them, zero where a file does not hold them, which `varm["measured"]`
-        says; slides whose names clash get the file's name before theirs. All that is asked for below is asked of each
-        file; a name must be in one of them.
+        options. Of a remote file, whose index must be there, only the bytes that are needed are fetched. Or several: of
+        those, the genes are those of any file, zero where one does not hold them, and `varm["measured"]` says which it
+        does; slides whose names clash get the file's name before theirs; all that is asked for below is asked of each
+        file, and a name must be in one of them.
     where
         Which cells: a pandas `DataFrame.query` expression on the attributes and `slide`, such as
         `"tissue == 'Lymph node' and cell_diameter > 8"`. Nothing is read of the cells it leaves out.
@@ -253,14 +253,16 @@ def paths_of(path: Paths) -> list[Path]:
 def _joined(sources: Sequence[Hdf5Source], chosen: Mapping[str, Any], switches: Switches) -> TableOfFiles:
     """Return what builds the table of several files: those of which cells are taken."""
     notes = Notes(files_words([source.path for source in sources]))
-    sources = with_one_namespace(sources)
+    labels = labels_of([source.path for source in sources])
+    sources = with_one_namespace(sources, labels)
     rows_of = rows_of_files(sources, notes, **chosen)
+    labels = [label for label, rows in zip(labels, rows_of, strict=True) if len(rows)]
     taken = [(source, rows) for source, rows in zip(sources, rows_of, strict=True) if len(rows)]
     panels: list[Panel | None] = [None] * len(taken)
     if switches.expression:
         panels = [*panels_of([source for source, _ in taken], switches.genes, notes)]
     parts = [TableBuilder(*own, switches, panel) for own, panel in zip(taken, panels, strict=True)]
-    return TableOfFiles(parts, is_joined=True, notes=notes)
+    return TableOfFiles(parts, labels, notes)
 
 
 def _kind(expression: bool | ExpressionKind) -> ExpressionKind | None:  # noqa: FBT001

@@ -21,6 +21,10 @@ _CANNOT_EVALUATE = (
 )  # fmt: skip
 
 
+class NothingLeftError(SelectionError):
+    """All that is asked for is known, and no cell is it."""
+
+
 def select_rows(
     index: CellIndex, *, where: str | None = None, cells: Cells | None = None, slides: Sequence[str] | None = None
 ) -> Rows | None:
@@ -53,7 +57,7 @@ def select_rows(
     if not len(rows):
         asked = [f"{name}={value!r}" for name, value in (("where", where), ("slides", slides)) if value is not None]
         msg = f"{index.path}: no cell satisfies {' and '.join(asked) or 'cells='}."
-        raise SelectionError(msg)
+        raise NothingLeftError(msg)
     return rows.astype(np.int64)
 
 

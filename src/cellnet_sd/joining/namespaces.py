@@ -12,12 +12,21 @@ from cellnet_sd import keys
 from cellnet_sd.cellindex import CellIndex, Rows
 from cellnet_sd.errors import LayoutError, SelectionError
 from cellnet_sd.matrix import GeneColumns, gene_table
-from cellnet_sd.naming import legal_name, legal_names
+from cellnet_sd.naming import legal_names
 from cellnet_sd.notes import Notes
-from cellnet_sd.selection import Cells, find_names, listed, select_genes, select_rows, slide_codes
+from cellnet_sd.selection import (
+    Cells,
+    NothingLeftError,
+    find_names,
+    listed,
+    select_genes,
+    select_rows,
+    slide_codes,
+)
 from cellnet_sd.slides import legal_slide_names
 from cellnet_sd.sources.base import Source
 from cellnet_sd.sources.hdf5 import Hdf5Source
+from cellnet_sd.sources.paths import file_name
 from cellnet_sd.table import Panel, gene_ids
 
 _SHOWN = 3
@@ -25,7 +34,7 @@ _SHOWN = 3
 
 def labels_of(paths: Sequence[Path]) -> list[str]:
     """Return a short legal name for each file: its stem, numbered where stems are the same."""
-    return legal_names([path.stem for path in paths])
+    return legal_names([Path(file_name(path)).stem for path in paths])
 
 
 def files_words(paths: Sequence[Path]) -> str:
@@ -37,14 +46,14 @@ def files_words(paths: Sequence[Path]) -> str:
 # --- slides ----------------------------------------------------------------------------------------------------------
 
 
-def with_one_namespace(sources: Sequence[Hdf5Source]) -> list[Hdf5Source]:
+def with_one_namespace(sources: Sequence[Hdf5Source], labels: Sequence[str]) -> list[Hdf5Source]:
     """Return the sources, their slides named apart: names that clash get the file's label before them."""
     own = [source.index.slide_names() for source in sources]
     folded = pd.Series([name.lower() for names in own for name in names])
     clashing = set(folded[folded.duplicated(keep=False)])
     wanted = [
         f"{label}_{name}" if name.lower() in clashing else name
-        for label, names in zip(labels_of([source.path for source in sources]), own, strict=True)
+        for label, names in zip(labels, own, strict=True)
         for name in names
     ]
     found = iter(legal_slide_names(wanted, "slide"))
@@ -87,7 +96,8 @@ def rows_of_files(
     words = files_words([index.path for index in indexes])
     _check_known("cell", asked_cells, known_cells, words)
     _check_known("slide", asked_slides, known_slides, words)
-    found, reasons = [], []
+    found: list[Rows] = []
+    reasons: list[SelectionError] = []
     for index, own_cells, own_slides in zip(indexes, known_cells, known_slides, strict=True):
         try:
             rows = select_rows(index, where=where, cells=own_cells, slides=own_slides)
@@ -97,9 +107,8 @@ def rows_of_files(
         found.append(np.arange(len(index)) if rows is None else rows)
     if not any(map(len, found)):
         raise reasons[0]
-    notes.warn_of(
-        *(f"no cell is taken of one file: {reason}" for reason in reasons if "names no column" in str(reason))
-    )
+    odd = (reason for reason in reasons if not isinstance(reason, NothingLeftError))
+    notes.warn_of(*(f"no cell is taken of a file: {reason}" for reason in odd))
     return found
 
 
@@ -223,5 +232,5 @@ def measured(parts: Sequence[tuple[str, Any]], var: pd.DataFrame) -> pd.DataFram
         holds = np.full(len(var), columns.to is None)
         if columns.to is not None:
             holds[columns.to] = True
-        found[legal_name(label)] = holds
+        found[label] = holds
     return found

@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 
 from cellnet_sd import keys
+from cellnet_sd.communication import note_links
 from cellnet_sd.components import ccc
 from cellnet_sd.components.attributes import Spellings
 from cellnet_sd.errors import LayoutError
 from cellnet_sd.joining.columns import unified
 from cellnet_sd.joining.links import joined_links
-from cellnet_sd.joining.namespaces import cell_names, files_words, labels_of, measured
+from cellnet_sd.joining.namespaces import cell_names, files_words, measured
 from cellnet_sd.layout import CCC_REACH_UM
 from cellnet_sd.notes import Notes, provenance
 from cellnet_sd.sources.base import Source
@@ -42,14 +43,14 @@ class TableOfFiles:
     ----------
     parts
         What builds the table of each file; of several, all with a panel of the same genes.
-    is_joined
-        Whether several files were asked for; cells may be taken of one of them only.
+    labels
+        What each file is called, where several were asked for; cells may be taken of one of them only.
     notes
         What holds of all files together.
     """
 
     parts: Sequence[TableBuilder]
-    is_joined: bool = False
+    labels: Sequence[str] = ()
     notes: Notes = field(default_factory=lambda: Notes(""))
 
     @property
@@ -67,11 +68,11 @@ class TableOfFiles:
         LayoutError
             If expression or CCC of the files are not of one kind.
         """
-        return self._joined() if self.is_joined else self.parts[0].build()
+        return self._joined() if self.labels else self.parts[0].build()
 
     def pieces(self, adata: "AnnData") -> list[Piece]:
         """Return the cells of each file in the table that was built."""
-        if not self.is_joined:
+        if not self.labels:
             return [Piece(self.parts[0].source, adata, self.parts[0].notes)]
         ends = np.cumsum([0, *(len(part.rows) for part in self.parts)]).tolist()
         return [
@@ -95,14 +96,20 @@ class TableOfFiles:
             table = part.assemble(matrix, own)
             part.describe(table)
             tables.append(table)
+        self._complete_containers(tables)
         adata = _concatenated(tables, self.notes)
         if adata.X is not None:
             own_columns = [part.genes.columns for part in self.parts]
-            labels = zip(labels_of(self.paths), own_columns, strict=True)
-            adata.varm[keys.MEASURED] = measured(list(labels), adata.var)
+            adata.varm[keys.MEASURED] = measured(list(zip(self.labels, own_columns, strict=True)), adata.var)
         self._annotate(adata, [links for _, links in loaded])
-        adata.uns[keys.PROVENANCE] = _provenance(tables, labels_of(self.paths), self.notes)
+        adata.uns[keys.PROVENANCE] = _provenance(tables, self.labels, self.notes)
         return adata
+
+    def _complete_containers(self, tables: Sequence["AnnData"]) -> None:
+        """State the group of every cell, where it is stated of some: their slides do not tell it."""
+        if any(keys.CONTAINER in table.obs for table in tables):
+            for part, table in zip(self.parts, tables, strict=True):
+                table.obs[keys.CONTAINER] = part.index.containers[part.rows].remove_unused_categories()
 
     def _check_kinds(self) -> None:
         """Refuse to put counts and logarithms into one matrix."""
@@ -131,9 +138,7 @@ class TableOfFiles:
         reach = None if mpp is None else CCC_REACH_UM / mpp
         genes = pd.Index(np.concatenate([part.var.index.to_numpy(dtype=object) for part in self.parts])).unique()
         found = ccc.annotate(adata, joined, genes=genes, distance_threshold=reach)
-        self.notes.take(f"CCC: {found.n_dropped:,} links to cells left out, {len(found.unsplit):,} pairs left unsplit")
-        if found.n_unstored:
-            self.notes.warn_of(f"{found.n_unstored:,} CCC links are stored only with another cell than their sender")
+        note_links(found, sum(own.n_inexact for own in links if own is not None), self.notes)
 
 
 def _concatenated(tables: Sequence["AnnData"], notes: Notes) -> "AnnData":
