@@ -170,7 +170,7 @@ def test_a_block_is_made_once_for_all_that_reach_into_it(
     lazy, made, make = cn.patches(sdata, "cell", from_slide=True), [], Block.make
 
     def counting(self: Block) -> Any:
-        made.append(self.rows.tobytes())
+        made.append((self.corner, self.rows.tobytes()))
         return make(self)
 
     monkeypatch.setattr(Block, "make", counting)
