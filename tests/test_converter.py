@@ -279,9 +279,9 @@ def test_a_conversion_goes_on_with_parts_of_another_size(tmp_path: Path, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(matrix, "save_part", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            convert(path, out, memory=2**19, n_threads=1)
+            convert(path, out, memory=2**17, n_threads=1)
     monkeypatch.setattr(matrix, "save_part", lambda part, *args: (staged.append(part.name), save(part, *args))[1])
-    got = ad.read_h5ad(convert(path, out, memory=2**19, n_threads=2))
+    got = ad.read_h5ad(convert(path, out, memory=2**17, n_threads=2))
     assert staged[0] not in staged[1:]
     assert {name.split("-")[1] for name in staged[:1]} <= {name.split("-")[1] for name in staged[1:]}
     assert (got.X != cn.read_anndata(path).X).nnz == 0
