@@ -22,7 +22,7 @@ from spatialdata.models import TableModel
 import cellnet_sd as cn
 from cellnet_sd.conversion import tables
 from cellnet_sd.conversion.workspace import workspace
-from cellnet_sd.errors import ConversionError, LayoutError
+from cellnet_sd.errors import ConversionError, LayoutError, RemoteError
 from counting import store_reads
 from truth_checks import quiet
 
@@ -190,6 +190,11 @@ def test_lazy_parts_are_computed_in_another_process(
 def test_nothing_there_is_pythons_own_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere\.zarr"):
         cn.open_store(tmp_path / "nowhere.zarr")
+
+
+def test_a_store_behind_a_url_is_said_to_be_one() -> None:
+    with pytest.raises(RemoteError, match=r"s3://bucket/out\.zarr is a URL"):
+        cn.open_store("s3://bucket/out.zarr")
 
 
 @pytest.mark.parametrize("name", ["out.zarr", "out.h5ad"])

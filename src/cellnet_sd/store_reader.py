@@ -10,6 +10,7 @@ from cellnet_sd.conversion.workspace import folder_of
 from cellnet_sd.elements import quiet_about_regions
 from cellnet_sd.errors import ConversionError, LayoutError
 from cellnet_sd.settings import settings
+from cellnet_sd.sources.paths import require_local
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -46,8 +47,12 @@ def open_store(path: str | Path) -> "SpatialData | AnnData":
         If a conversion to `path` has not finished.
     LayoutError
         If what is there is not an output of `convert`.
+    RemoteError
+        If `path` is a URL.
     """
-    path = Path(path).expanduser().absolute()
+    path = require_local(
+        path, "a store is reopened where it is. Copy it here; cellnet_sd.read reads files behind URLs."
+    )
     _check_there(path)
     return _of_hdf5(path) if path.is_file() else _of_zarr(path)
 
