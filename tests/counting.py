@@ -4,11 +4,13 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+import zarr
 from h5py import h5i
 
 from cellnet_sd.layout import Component
@@ -122,3 +124,19 @@ def counted() -> Iterator[Reads]:
         for module in (hdf5_objects, hdf5_scan, hdf5_walk):
             patch.setattr(module, "read_dataset", counting_read)
         yield reads
+
+
+@contextmanager
+def store_reads() -> Iterator[list[tuple[str, int]]]:
+    """Record each read of a Zarr store for the length of a block: the path of the file, and the bytes read."""
+    found: list[tuple[str, int]] = []
+    get = zarr.storage._local._get
+
+    def counting(path: Path, *args: Any) -> Any:
+        value = get(path, *args)
+        found.append((path.as_posix(), len(value)))
+        return value
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(zarr.storage._local, "_get", counting)
+        yield found

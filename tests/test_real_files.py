@@ -259,3 +259,33 @@ def test_a_zarr_store_gives_the_same_object_back(
         sdata.write(tmp_path / "out.zarr")
         again = sd.read_zarr(tmp_path / "out.zarr")
     assert_spatial_data_objects_are_identical(sdata, again)
+
+
+@pytest.mark.parametrize("name", ["lung", "her2st"])
+def test_what_is_converted_is_what_is_read(request: pytest.FixtureRequest, tmp_path: Path, name: str) -> None:
+    import anndata as ad
+    import spatialdata as sd
+    from anndata.tests.helpers import assert_equal
+    from spatialdata.testing import assert_spatial_data_objects_are_identical
+
+    path = request.getfixturevalue(name)
+    with quiet():
+        sdata, table = cn.read(path, ccc="pairs"), cn.read_anndata(path, ccc="pairs")
+        out = cn.convert(path, tmp_path / "out.zarr", ccc="pairs")
+        h5ad = cn.convert(path, tmp_path / "out.h5ad", ccc="pairs")
+        of_table = cn.convert(path, tmp_path / "table.zarr", kind="anndata", ccc="pairs")
+    assert_spatial_data_objects_are_identical(sd.read_zarr(out), sdata)
+    reopened = cn.open_store(out)
+    assert_equal(_without_frames(reopened["table"]), _without_frames(sdata["table"]), exact=True)
+    del reopened.tables["table"]
+    assert_spatial_data_objects_are_identical(reopened, sdata.subset(list(sdata.images) + list(sdata.shapes)))
+    for got in (ad.read_h5ad(h5ad), ad.read_zarr(of_table), *map(cn.open_store, (h5ad, of_table))):
+        assert_equal(got.to_memory(), table)
+        assert_equal(_without_frames(got), _without_frames(table), exact=True)
+
+
+def _without_frames(table: Any) -> Any:
+    """Return a table without what anndata gives back with an index of another class, all else to be equal exactly."""
+    kept = table.to_memory()
+    kept.uns = {name: value for name, value in kept.uns.items() if name != "commot-cellnet-info"}
+    return kept

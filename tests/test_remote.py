@@ -412,7 +412,7 @@ def test_what_goes_on_failing_is_said(web: Server) -> None:
     f = cn.open(web.url("tissue.h5"))
     f.expression[:2]
     web.failing = 1_000
-    with pytest.raises(RemoteError, match=r"tissue\.h5 cannot be read: .*503"):
+    with pytest.raises(RemoteError, match=r"tissue\.h5 cannot be read, .*503"):
         f.expression[2:5]
     web.failing, web.cutting = 0, 1_000
     with pytest.raises(RemoteError, match=r"tissue\.h5.*"):
@@ -453,7 +453,7 @@ def test_what_takes_a_process_of_its_own_is_left_to_local_files(tmp_path: Path) 
 def test_nobody_there_is_said(tissue: SyntheticTissue) -> None:
     with serving(tissue.path.parent) as server:
         url = server.url("tissue.h5")
-    with pytest.raises(RemoteError, match=rf"{url} cannot be read: ClientConnector"):
+    with pytest.raises(RemoteError, match=rf"{url} cannot be read, .*ClientConnector"):
         cn.open(url)
 
 
@@ -580,6 +580,18 @@ def test_credentials_are_nowhere_but_in_pickles(
         cn.open(UPath("s3://atlas/none.h5", **bucket))
     assert "never-shown" not in str(caught.value)
     assert pickle.loads(pickle.dumps(found["table"].X)).compute(scheduler="synchronous").shape == (240, 60)
+
+
+def test_s3_without_credentials_is_denied(
+    bucket: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(AccessDeniedError, match=r"s3://atlas/tissue\.h5: access is denied .*credentials"):
+        cn.open(UPath("s3://atlas/tissue.h5", endpoint_url=bucket["endpoint_url"]))
 
 
 def test_s3_by_fsspecs_own_configuration(bucket: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cellnet_sd.patch_lookup import patches as patches
     from cellnet_sd.reader import read as read
     from cellnet_sd.reader import read_anndata as read_anndata
+    from cellnet_sd.store_reader import open_store as open_store
     from cellnet_sd.validator import validate as validate
     from cellnet_sd.writer import write as write
 
@@ -28,6 +29,7 @@ _PUBLIC = {
     "index": ("cellnet_sd.handle", "build_index"),
     "info": ("cellnet_sd.information", "info"),
     "open": ("cellnet_sd.handle", "open_file"),
+    "open_store": ("cellnet_sd.store_reader", "open_store"),
     "patches": ("cellnet_sd.patch_lookup", "patches"),
     "pl": ("cellnet_sd.pl", None),
     "read": ("cellnet_sd.reader", "read"),

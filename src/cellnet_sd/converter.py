@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
-from msgspec.structs import astuple
 
 from cellnet_sd import keys
 from cellnet_sd.conversion.matrix import Profiles, StagedMatrix, rows_of_part
@@ -32,7 +31,8 @@ Kind = Literal["spatialdata", "anndata"]
 _ZARR, _H5AD = ".zarr", ".h5ad"
 _FORMAT: Final = 1
 """Of what is staged and marked: a conversion goes on only from its own."""
-_MOST_ROWS: Final = 4096
+_AS_READ: Final = {"convert_strings_to_categoricals": False}
+"""Text stays text: by default, anndata writes columns of it whose values repeat, such as captions, as categoricals."""
 
 
 def convert(
@@ -54,7 +54,7 @@ def convert(
     Parameters
     ----------
     src
-        A Cell-NET HDF5 file, or its URL, or several that become one, as `read` reads them.
+        A Cell-NET HDF5 file, or its URL; or several that become one, as `read` reads them.
     dst
         What to write; its ending, `.zarr` or `.h5ad`, says what.
     kind
@@ -144,11 +144,11 @@ def _plan(table: TableOfFiles, kind: Kind, memory: int | str, asked: Mapping[str
     from dask.base import tokenize
 
     options = {name: tokenize(value) for name, value in asked.items() if name not in ("path", "index", "n_threads")}
-    identities = [[str(part.source.path), *astuple(part.source.identity)] for part in table.parts]
+    identities = [(str(part.source.path), part.source.identity) for part in table.parts]
     return {
         "format": _FORMAT,
         "version": version("cellnet-sd"),
-        "sources": identities,
+        "sources": [[path, state.size, state.mtime_ns, state.digest] for path, state in identities],
         "kind": kind,
         "memory": _bytes(memory),
         "options": options,
@@ -199,7 +199,7 @@ class _Conversion:
         budget = self.memory // (2 * self.workers.n_sharing)
         densest = max(part.index.findings.nnz_per_cell for part in self.table.parts)
         profiles = [Profiles(self._sent(part.source), part.rows, part.genes.columns) for part in self.table.parts]
-        staged = StagedMatrix(self.space, profiles, rows_of_part(densest, budget, _MOST_ROWS))
+        staged = StagedMatrix(self.space, profiles, rows_of_part(densest, budget))
         self.space.run(staged.jobs(), "Reading expression", self.workers)
         return staged
 
@@ -223,7 +223,7 @@ class _Conversion:
         staged, place = self._staged(), ZarrMatrix(self.space.output / X)
 
         def write() -> None:
-            without_values(self.adata).write_zarr(self.space.output)
+            without_values(self.adata).write_zarr(self.space.output, **_AS_READ)
             if staged is not None:
                 place.make(staged)
 
@@ -237,7 +237,7 @@ class _Conversion:
         staged = self._staged()
 
         def write() -> None:
-            without_values(self.adata).write_h5ad(self.space.output, compression="gzip")
+            without_values(self.adata).write_h5ad(self.space.output, compression="gzip", **_AS_READ)
             if staged is not None:
                 pack_hdf5(self.space.output, staged)
 

@@ -179,7 +179,7 @@ def _anchor(source: Source, findings: Findings) -> Findings:
     cell, tissue = (_decoded(source, findings, level, rows) for level in ("cell", "tissue"))
     agrees = placement.anchor_agrees(cell, tissue)
     words = f"the cell patch is the centre of the tissue patch in {agrees.sum()} of {len(rows)} cells looked at"
-    return msgspec.structs.replace(findings, anchor_words=words)
+    return msgspec.structs.replace(findings, anchor_words=words, anchored=(int(agrees.sum()), len(rows)))
 
 
 def _decoded(source: Source, findings: Findings, level: str, rows: Rows) -> NDArray[Any]:

@@ -134,7 +134,7 @@ def with_elements(
     }
     about = dict(adata.uns[keys.PROVENANCE])
     about[keys.TISSUE_AGREEMENT] = json.dumps({name: asdict(found) for name, found in pictures.agreements.items()})
-    with _quiet_about_regions():
+    with quiet_about_regions():
         return SpatialData(
             images={**pictures.wsi, **elements},
             shapes=shapes,
@@ -293,7 +293,7 @@ def _annotating(adata: "AnnData") -> "AnnData":
 
 
 @contextmanager
-def _quiet_about_regions() -> Iterator[None]:
+def quiet_about_regions() -> Iterator[None]:
     """Silence SpatialData about slides none of whose cells has a circle: the notes say so in plainer words."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The table is annotating", category=UserWarning)

@@ -76,6 +76,8 @@ class Findings(msgspec.Struct, frozen=True):
     frames: dict[str, Frame] = {}
     """The common frame of the patches, by level: `cell`, `tissue`, `wsi`."""
     anchor_words: str = "not checked"
+    anchored: tuple[int, int] = (0, 0)
+    """Of how many cells looked at the cell patch is the centre of the tissue patch, and how many were looked at."""
     ccc: CCCLayout | None = None
     reach_words: str = "not checked"
     errors: dict[Component, str] = {}

@@ -48,6 +48,8 @@ CCC_PAIR_KEYS: Final = "ccc_pair_keys"
 
 PROVENANCE: Final = "cellnet_sd"
 TISSUE_AGREEMENT: Final = "tissue_agreement"
+PATCH_SIZES: Final = "patch_sizes"
+ANCHORED: Final = "anchored"
 
 
 def pair_connectivities(pair: str) -> str:

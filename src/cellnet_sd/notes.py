@@ -13,6 +13,7 @@ from cellnet_sd.errors import CellNetWarning
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from spatialdata import SpatialData
 
 logger = logging.getLogger("cellnet_sd")
 
@@ -71,7 +72,8 @@ def bulleted(title: str, sentences: Iterable[str]) -> str:
     return "\n- ".join([title, *sentences])
 
 
-def provenance(adata: "AnnData", what: str) -> Any:
+def provenance(obj: "AnnData | SpatialData", what: str) -> Any:
     """Return one entry of an object's provenance, parsed; an empty `dict` where it has none."""
-    text = adata.uns.get(keys.PROVENANCE, {}).get(what)
+    kept = obj.uns if hasattr(obj, "uns") else obj.attrs
+    text = kept.get(keys.PROVENANCE, {}).get(what)
     return {} if text is None else json.loads(text)

@@ -36,6 +36,7 @@ def patches(
     obj: "SpatialData | AnnData | str | Path | UPath",
     level: str = "cell",
     *,
+    from_slide: bool = False,
     source: "str | Path | UPath | None" = None,
     table: str = keys.TABLE,
     engine: Engine | None = None,
@@ -53,6 +54,10 @@ def patches(
         A SpatialData or AnnData that `read` gave, or anything made from it; or the path or URL of a Cell-NET file.
     level
         `"cell"`, `"tissue"` or `"wsi"`.
+    from_slide
+        Cut cell and tissue patches out of the rebuilt slide of a SpatialData, `images["{slide}_tissue"]`, at the cells'
+        positions: the file is not needed, and no stack. Where the file is consistent they equal the stored ones. Cells
+        without a stored patch get one too; what no tissue patch shows is white.
     source
         Where the file is now, if it was moved: a path or a URL.
     table
@@ -74,17 +79,36 @@ def patches(
     SourceMovedError
         If the file is gone or is another one, and the object has no such stacks.
     LayoutError
-        If there are no patches of this level, or the object does not say where its cells came from.
+        If there are no patches of this level, or the object does not say where its cells came from. With `from_slide`,
+        if the image of a slide is missing or moved, or cell patches were not cut from it at its scale.
     ValueError
-        If there is no such level.
+        If there is no such level; or with `from_slide`, if it is `"wsi"`, `obj` is no SpatialData, or `source` is
+        given.
     """
     component = component_of(level)
+    if from_slide:
+        return _cut(obj, level, source, table)
     if is_path(obj):
         opened = open_source(cast("str | Path | UPath", obj), engine=engine, n_threads=n_threads)
         return of_source(opened, level, np.arange(len(opened.index)), opened.index.obs_names().tolist())
     adata, sdata = (obj.tables[table], obj) if hasattr(obj, "tables") else (cast("AnnData", obj), None)
     found = PatchSource.of(adata, sdata, level, source, Access.of(engine, n_threads))
     return images.patch_array(found, component, np.arange(len(adata)), adata.obs_names.tolist(), found.frame)
+
+
+def _cut(obj: Any, level: str, source: "str | Path | UPath | None", table: str) -> "DataArray":
+    """Return patches cut from the slides of a SpatialData; see `patches`."""
+    from cellnet_sd.patch_cutting import SlideCuts
+
+    if level not in _ELEMENTS or not hasattr(obj, "tables") or source is not None:
+        msg = (
+            "from_slide=True cuts cell and tissue patches from the slides of a SpatialData, and from no file: it takes "
+            f"level='cell' or 'tissue', not {level!r}, no AnnData or path, and no source=."
+        )
+        raise ValueError(msg)
+    adata = obj.tables[table]
+    cuts = SlideCuts.of(obj, adata, level)
+    return images.patch_array(cuts, component_of(level), np.arange(len(adata)), adata.obs_names.tolist(), cuts.frame)
 
 
 def of_source(source: Source, level: str, rows: NDArray[np.int64], names: Sequence[str]) -> "DataArray":
@@ -182,7 +206,7 @@ class PatchSource:
             _reopen(source_path(source or name), access, adata, name, row[place == at], np.flatnonzero(place == at))
             for at, name in enumerate(names)
         )
-        frame = _common([frame_of(opened, level) for opened in sources])
+        frame = common_frame([frame_of(opened, level) for opened in sources])
         return cls(source_path(source or names[0]), sources, place, row, frame)
 
     @classmethod
@@ -196,7 +220,7 @@ class PatchSource:
             return None
         places = tuple(_Element(sdata.images[name]) for name in names)
         row = adata.obs[column].to_numpy(dtype=np.int64)
-        return cls(Path(str(sdata.path or "SpatialData")), places, place, row, _common([p.frame for p in places]))
+        return cls(Path(str(sdata.path or "SpatialData")), places, place, row, common_frame([p.frame for p in places]))
 
     def present(self, component: Component) -> NDArray[np.bool_]:
         """Return which cells have a patch."""
@@ -321,7 +345,7 @@ def _alike(found: NDArray[Any], expected: NDArray[Any]) -> bool:
     )
 
 
-def _common(frames: Sequence[Frame]) -> Frame:
+def common_frame(frames: Sequence[Frame]) -> Frame:
     """Return the frame that holds all of `frames`.
 
     Raises

@@ -18,7 +18,7 @@ from cellnet_sd.selection import Cells, select_rows
 from cellnet_sd.sources.access import Engine
 from cellnet_sd.sources.hdf5 import Hdf5Source
 from cellnet_sd.sources.opening import open_source
-from cellnet_sd.sources.paths import is_path, source_path
+from cellnet_sd.sources.paths import is_path, is_remote, source_path
 from cellnet_sd.table import Panel, Switches, TableBuilder
 from cellnet_sd.workers import Workers
 
@@ -66,10 +66,10 @@ def read(
     ----------
     path
         A Cell-NET HDF5 file, or its URL, such as `"s3://bucket/cellnet.h5"`; a `UPath` where the file system takes
-        options. Of a remote file, whose index must be there, only the bytes that are needed are fetched. Or several: of
-        those, the genes are those of any file, zero where one does not hold them, and `varm["measured"]` says which it
-        does; slides whose names clash get the file's name before theirs; all that is asked for below is asked of each
-        file, and a name must be in one of them.
+        options. Of a remote file, whose index must be there, only the bytes that are needed are fetched. Or several
+        files: their genes are those of any of them, zero where a file does not hold them, which `varm["measured"]`
+        says; slides whose names clash get the file's name before theirs. All that is asked for below is asked of each
+        file; a name must be in one of them.
     where
         Which cells: a pandas `DataFrame.query` expression on the attributes and `slide`, such as
         `"tissue == 'Lymph node' and cell_diameter > 8"`. Nothing is read of the cells it leaves out.
@@ -233,7 +233,7 @@ def table_of(asked: Mapping[str, Any], workers: Workers | None = None) -> tuple[
     return TableOfFiles([TableBuilder(sources[0], rows, switches)]), levels
 
 
-def paths_of(path: Paths) -> "list[str | Path | UPath]":
+def paths_of(path: Paths) -> list[Path]:
     """Return the files that are asked for.
 
     Raises
@@ -241,8 +241,9 @@ def paths_of(path: Paths) -> "list[str | Path | UPath]":
     ValueError
         If there are none, or one is named twice.
     """
-    paths = cast("list[str | Path | UPath]", [path] if is_path(path) else list(cast("Sequence[str]", path)))
-    places = {str(source_path(each)) for each in paths}
+    listed = [path] if is_path(path) else path
+    paths = [source_path(each) for each in cast("Sequence[str | Path | UPath]", listed)]
+    places = {str(each if is_remote(each) else each.resolve()) for each in paths}
     if not paths or len(places) < len(paths):
         msg = f"path={path!r} names {'a file twice' if paths else 'no file'}."
         raise ValueError(msg)

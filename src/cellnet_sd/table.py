@@ -238,6 +238,8 @@ class TableBuilder:
         self.notes.warn_of(*self.index.findings.scan_notes, *self.index.findings.notes)
         if self.index.unknown:
             self.notes.warn_of(f"what is no part of the layout was not read: {self.index.unknown_words}")
+        slides = self.index.slide_names()
+        sizes = {level: frame.shape[:2] for level, frame in self.index.findings.frames.items()}
         adata.uns[keys.PROVENANCE] = {
             "source": json.dumps([str(self.source.path)]),
             "taken": json.dumps(self.notes.all, ensure_ascii=False),
@@ -250,6 +252,8 @@ class TableBuilder:
                 {slide.name: slide.original for slide in self.index.findings.slides}, ensure_ascii=False
             ),
             "mpp": json.dumps({slide.name: slide.mpp for slide in self.index.findings.slides}, ensure_ascii=False),
+            keys.PATCH_SIZES: json.dumps(dict.fromkeys(slides, sizes), ensure_ascii=False),
+            keys.ANCHORED: json.dumps(dict.fromkeys(slides, self.index.findings.anchored), ensure_ascii=False),
             "wsi_scale": json.dumps({s.name: s.wsi_scale for s in self.index.findings.slides}, ensure_ascii=False),
             "without_ccc": json.dumps(self._without_ccc(adata), ensure_ascii=False),
             "genes": json.dumps(self._renamed_genes(), ensure_ascii=False),

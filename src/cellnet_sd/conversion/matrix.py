@@ -28,6 +28,7 @@ Fill = Callable[[int, NDArray[np.int32], NDArray[np.float32]], None]
 """Puts indices and values where they begin."""
 DATA, INDICES, INDPTR = "data", "indices", "indptr"
 _COUNTS: Final = b"counts"
+_MOST_ROWS: Final = 4096
 _VALUE_BYTES: Final = 8
 """Bytes of a value and its column."""
 
@@ -144,10 +145,10 @@ def _load(path: Path) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     return table.column(INDICES).to_numpy(), table.column(DATA).to_numpy()
 
 
-def rows_of_part(nnz_per_row: float, budget: int, most: int) -> int:
+def rows_of_part(nnz_per_row: float, budget: int) -> int:
     """Return how many rows a part has, so that what is decoded of it, and its copies, keep within `budget` bytes."""
     copies = 4  # decoded, packed, as columns of a file, compressed
-    return max(64, min(most, int(budget / (copies * _VALUE_BYTES * max(1.0, nnz_per_row)))))
+    return max(64, min(_MOST_ROWS, int(budget / (copies * _VALUE_BYTES * max(1.0, nnz_per_row)))))
 
 
 def packing_jobs(matrix: StagedMatrix, indptr: Ints, step: int, fill: Fill) -> Sequence[Job]:

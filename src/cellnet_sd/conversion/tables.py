@@ -21,12 +21,12 @@ _GZIP_CHUNK: Final = 2**16
 
 def without_values(adata: "AnnData") -> "AnnData":
     """Return a table with the same rows and columns, and nothing in `X`."""
+    from anndata import AnnData
     from scipy.sparse import csr_matrix
 
-    empty = adata.copy()
-    if adata.X is not None:
-        empty.X = csr_matrix(adata.shape, dtype=np.float32)
-    return empty
+    values = None if adata.X is None else csr_matrix(adata.shape, dtype=np.float32)
+    parts = {name: dict(getattr(adata, name)) for name in ("obsm", "varm", "obsp", "uns")}
+    return AnnData(values, obs=adata.obs, var=adata.var, **parts)  # a copy would take the table's memory again
 
 
 def index_pointer(counts: NDArray[np.int64]) -> NDArray[Any]:
@@ -54,7 +54,7 @@ class ZarrMatrix:
             path, n_values = self.folder / name, int(indptr[-1])
             make_array(path, (n_values,), dtype, chunks=(VALUE_CHUNK,), shards=(VALUE_SHARD,), like=about(path))
         path = self.folder / INDPTR
-        make_array(path, indptr.shape, indptr.dtype, chunks=(VALUE_SHARD,), like=about(path))
+        make_array(path, indptr.shape, indptr.dtype, chunks=(VALUE_CHUNK,), shards=(VALUE_SHARD,), like=about(path))
         open_array(path)[:] = indptr
 
     def jobs(self, matrix: StagedMatrix) -> Sequence[Job]:

@@ -112,6 +112,11 @@ class Workspace:
         shutil.rmtree(self.folder)
 
 
+def folder_of(target: Path) -> Path:
+    """Return the folder of an unfinished conversion to `target`."""
+    return target.with_name(f".{target.name}.converting")
+
+
 @contextmanager
 def workspace(target: Path, plan: Mapping[str, Any]) -> Iterator[Workspace]:
     """Give the folder of a conversion to `target`: that of an interrupted one if it was the same, else a new one.
@@ -128,7 +133,7 @@ def workspace(target: Path, plan: Mapping[str, Any]) -> Iterator[Workspace]:
     ConversionError
         If another process converts to `target`.
     """
-    folder = target.with_name(f".{target.name}.converting")
+    folder = folder_of(target)
     folder.mkdir(exist_ok=True)
     with (folder / _LOCK).open("w") as lock:
         try:

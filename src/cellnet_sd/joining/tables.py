@@ -185,7 +185,7 @@ def _provenance(tables: Sequence["AnnData"], labels: Sequence[str], notes: Notes
         "genes": merged("genes"),
         "genes_unnamed": False,
         "choices": next(each("choices")),
-        **{what: merged(what) for what in ("slides", "mpp", "wsi_scale")},
+        **{what: merged(what) for what in ("slides", "mpp", keys.PATCH_SIZES, keys.ANCHORED, "wsi_scale")},
     }
     about = {what: json.dumps(value, ensure_ascii=False) for what, value in joined.items()}
     stated = [table.uns[keys.PROVENANCE] for table in tables]

@@ -22,7 +22,9 @@ _AT_ONCE: Final = 2**25
 """Bytes that are fetched at the same time."""
 _TAGS: Final = ("ETag", "etag", "md5Hash", "Content-MD5", "LastModified", "Last-Modified", "mtime", "created")
 """What file systems call that which changes with a file, the surest first."""
-_CLIENTS: Final = (("aiohttp", "ClientError"), ("botocore.exceptions", "BotoCoreError"))
+_HTTP: Final = ("aiohttp", "ClientError")
+_S3: Final = ("botocore.exceptions", "BotoCoreError")
+_NO_CREDENTIALS: Final = ("botocore.exceptions", "NoCredentialsError")
 """Errors of the network that are no `OSError`: those of the clients of HTTP and S3."""
 _GONE, _DENIED = (404, 410), (401, 403)
 
@@ -200,10 +202,15 @@ def _file_system(path: Path) -> tuple[Any, str]:
 # --- faults ----------------------------------------------------------------------------------------------------------
 
 
+def _known(*names: tuple[str, str]) -> tuple[type[Exception], ...]:
+    """Return errors of clients by module and name; those that were not imported cannot have raised any."""
+    loaded = ((sys.modules.get(module), name) for module, name in names)
+    return tuple(getattr(module, name) for module, name in loaded if module is not None)
+
+
 def _faults() -> tuple[type[Exception], ...]:
-    """Return what is raised when the network fails; clients that were not imported cannot have raised anything."""
-    loaded = ((sys.modules.get(module), name) for module, name in _CLIENTS)
-    return (OSError, *(getattr(module, name) for module, name in loaded if module is not None))
+    """Return what is raised when the network fails."""
+    return (OSError, *_known(_HTTP, _S3))
 
 
 def _persistently[T](path: Path, work: Callable[[], T]) -> T:
@@ -224,7 +231,7 @@ def _persistently[T](path: Path, work: Callable[[], T]) -> T:
 def _refuse_at_once(path: Path, error: Exception) -> None:
     """Raise what trying again cannot mend."""
     status = getattr(error, "status", None) or getattr(error.__cause__, "status", None)
-    if isinstance(error, PermissionError) or status in _DENIED:
+    if isinstance(error, (PermissionError, *_known(_NO_CREDENTIALS))) or status in _DENIED:
         msg = (
             f"{path}: access is denied ({error.__cause__ or error}). Credentials are options of its file system: "
             "UPath(url, **options), or fsspec's configuration. Some servers deny what is not there."
@@ -233,11 +240,13 @@ def _refuse_at_once(path: Path, error: Exception) -> None:
     # of HTTP, fsspec says that there is no file whatever the reason: the reason is its cause
     if status in _GONE or (isinstance(error, FileNotFoundError) and error.__cause__ is None):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
+    if isinstance(error, _known(_S3)):  # its client has tried again itself, for long
+        _give_up(path, error)
 
 
 def _give_up(path: Path, error: Exception) -> NoReturn:
     if isinstance(error, RemoteError):
         raise error
     reason = error.__cause__ or error
-    msg = f"{path} cannot be read: {type(reason).__name__}: {reason}. It was tried {len(_PAUSES) + 1} times."
+    msg = f"{path} cannot be read, though it was tried several times: {type(reason).__name__}: {reason}"
     raise RemoteError(msg) from error

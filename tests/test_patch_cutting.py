@@ -1,0 +1,332 @@
+"""`cn.patches(..., from_slide=True)`: what is cut from the rebuilt slide is what was stored; nothing else is read."""
+
+import json
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import spatialdata as sd
+from spatialdata import bounding_box_query
+from spatialdata.transformations import Affine, set_transformation
+
+import cellnet_sd as cn
+from cellnet_sd.components.images import Block
+from cellnet_sd.errors import CellNetWarning, LayoutError
+from cellnet_sd.layout import Component
+from counting import counted, store_reads
+from truth_checks import quiet
+
+CELL, TISSUE = 64, 200
+ONE_PIXEL_EACH = {"images": ("wsi", "tissue")}
+
+
+@pytest.fixture(scope="module")
+def truth(tmp_path_factory: pytest.TempPathFactory) -> cn.datasets.SyntheticTissue:
+    """Return a tissue of two slides of a few blocks each."""
+    path = tmp_path_factory.mktemp("cuts") / "tissue.h5"
+    return cn.datasets.synthetic(
+        path, n_cells=300, n_genes=20, n_slides=2, mpp=1.0, cell_area_um2=6000.0, progress=False
+    )
+
+
+@pytest.fixture(scope="module")
+def store(truth: cn.datasets.SyntheticTissue) -> Path:
+    """Return it converted, each pixel stored once: no stack of patches."""
+    return cn.convert(truth.path, truth.path.parent / "tissue.zarr", expression=False, ccc=False, **ONE_PIXEL_EACH)
+
+
+@pytest.fixture
+def stored(store: Path) -> sd.SpatialData:
+    """Return the store, reopened, to be changed."""
+    return cn.open_store(store)
+
+
+def cut(sdata: sd.SpatialData, level: str = "cell") -> np.ndarray:
+    """Return all patches, cut from the slides."""
+    return cn.patches(sdata, level, from_slide=True).values
+
+
+def plain(path: Path, cells: Any, level: str) -> np.ndarray:
+    """Return the patches that are stored, by plain h5py."""
+    with h5py.File(path) as root:
+        return np.stack([root[f"{c.slide}/{c.name}/images/{level}_patch"][()] for c in cells.itertuples()])
+
+
+# --- equal to what was stored ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("level", ["cell", "tissue"])
+def test_they_are_the_stored_ones_with_the_file_and_all_stacks_gone(
+    truth: cn.datasets.SyntheticTissue, stored: sd.SpatialData, level: str
+) -> None:
+    assert set(stored.images) == {f"slide_{n}_{what}" for n in (1, 2) for what in ("wsi", "tissue")}
+    expected = plain(truth.path, truth.cells, level)
+    with counted() as reads:
+        got = cn.patches(stored, level, from_slide=True)
+        assert got.dims == ("cell", "y", "x", "c")
+        assert got["cell"].values.tolist() == stored["table"].obs_names.tolist()
+        assert got["c"].values.tolist() == ["r", "g", "b"]
+        assert got.dtype == np.uint8
+        np.testing.assert_array_equal(got.values, expected)
+    assert reads.nothing, "the source is not opened"
+
+
+def test_they_follow_their_cells_through_a_subset(truth: cn.datasets.SyntheticTissue, stored: sd.SpatialData) -> None:
+    rows = np.random.default_rng(0).permutation(len(truth.cells))[:40]
+    stored.tables["chosen"] = stored["table"][rows].copy()
+    got = cn.patches(stored, "cell", from_slide=True, table="chosen")
+    np.testing.assert_array_equal(got.values, plain(truth.path, truth.cells.iloc[rows], "cell"))
+    np.testing.assert_array_equal(got[[7, 2], 5:9, ::-1].values, got.values[[7, 2], 5:9, ::-1])
+
+
+def test_they_are_cut_from_what_is_read_too(truth: cn.datasets.SyntheticTissue) -> None:
+    sdata = cn.read(truth.path, expression=False, ccc=False, images=("tissue",))
+    np.testing.assert_array_equal(cut(sdata), plain(truth.path, truth.cells, "cell"))
+
+
+@pytest.mark.parametrize("name", ["lung", "her2st"])
+def test_those_of_real_files_are_the_stored_ones(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    path = request.getfixturevalue(name)
+    with quiet():
+        stored = cn.open_store(cn.convert(path, tmp_path / "out.zarr", expression=False, ccc=False, **ONE_PIXEL_EACH))
+    for level in ("cell", "tissue"):
+        np.testing.assert_array_equal(cut(stored, level), cn.patches(path, level).values)
+
+
+def test_those_of_files_with_patches_of_different_sizes_are_padded(
+    truth: cn.datasets.SyntheticTissue, tmp_path: Path
+) -> None:
+    path = tmp_path / "small.h5"
+    path.write_bytes(truth.path.read_bytes())
+    with h5py.File(path, "r+") as file:
+        for cell in (cell for slide in ("slide_1", "slide_2") for cell in file[slide].values()):
+            centre = cell["images/cell_patch"][16:48, 16:48]
+            del cell["images/cell_patch"]
+            cell["images/cell_patch"] = centre
+    with quiet():
+        sdata = cn.read([truth.path, path], expression=False, ccc=False, images=("tissue",))
+        got = cut(sdata)
+    expected = plain(truth.path, truth.cells, "cell")
+    n = len(expected)
+    assert got.shape == (2 * n, CELL, CELL, 3)
+    np.testing.assert_array_equal(got[:n], expected)
+    np.testing.assert_array_equal(got[n:, 16:48, 16:48], expected[:, 16:48, 16:48])
+    assert (got[n:, :16] == 255).all()
+    assert (got[n:, :, 48:] == 255).all()
+    with quiet():
+        np.testing.assert_array_equal(got, cn.patches(sdata).values)
+
+
+def _every_other_pixel(truth: cn.datasets.SyntheticTissue, path: Path) -> Path:
+    """Write the file with windows resized to half, and cell patches that are their centres."""
+    path.write_bytes(truth.path.read_bytes())
+    with h5py.File(path, "r+") as file:
+        for cell in (cell for slide in ("slide_1", "slide_2") for cell in file[slide].values()):
+            half = cell["images/tissue_patch"][()][::2, ::2]
+            for level, patch in (("tissue", half), ("cell", half[34:66, 34:66])):
+                del cell[f"images/{level}_patch"]
+                cell[f"images/{level}_patch"] = patch
+    return path
+
+
+def test_cells_of_resized_windows_keep_to_the_centres_of_these(
+    truth: cn.datasets.SyntheticTissue, tmp_path: Path
+) -> None:
+    path = _every_other_pixel(truth, tmp_path / "half.h5")
+    with quiet():
+        sdata = cn.read(path, expression=False, ccc=False, mpp=1.0, images=("tissue",))
+        cells, windows = cut(sdata, "cell"), cut(sdata, "tissue")
+    assert cells.shape[1:] == (32, 32, 3)
+    np.testing.assert_array_equal(cells, windows[:, 34:66, 34:66])
+
+
+# --- lazily ----------------------------------------------------------------------------------------------------------
+
+
+def test_rows_read_only_the_chunks_they_lie_in(truth: cn.datasets.SyntheticTissue, stored: sd.SpatialData) -> None:
+    rows = [3, 70, 150, 280]
+    lazy = cn.patches(stored, "cell", from_slide=True)
+    with store_reads() as reads:
+        got = lazy[rows].values
+    np.testing.assert_array_equal(got, plain(truth.path, truth.cells.iloc[rows], "cell"))
+    side = stored.images["slide_1_tissue"]["scale0"]["image"].data.chunksize[1]
+    assert side > CELL
+    read = [(path, size) for path, size in reads if "_tissue/" in path and "/c/" in path]
+    assert 0 < len(read) <= len(rows) * 4 * 2, "at most four chunks of each, and the index of the shard of each"
+    assert sum(size for _, size in read) <= len(rows) * 4 * (side * side * 3 + 300)
+    assert not [path for path, _ in reads if "_wsi/" in path]
+
+
+def test_a_block_is_made_once_for_all_that_reach_into_it(
+    truth: cn.datasets.SyntheticTissue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sdata = cn.read(truth.path, expression=False, ccc=False, images=("tissue",))
+    lazy, made, make = cn.patches(sdata, "cell", from_slide=True), [], Block.make
+
+    def counting(self: Block) -> Any:
+        made.append(self.rows.tobytes())
+        return make(self)
+
+    monkeypatch.setattr(Block, "make", counting)
+    monkeypatch.setattr(cn.settings, "batch_bytes", 2**23)
+    with counted() as reads:
+        values = lazy[:100].values
+    np.testing.assert_array_equal(values, plain(truth.path, truth.cells[:100], "cell"))
+    assert made
+    assert len(made) == len(set(made))
+    assert not reads.rows(Component.CELL_PATCH)
+
+
+IN_ANOTHER_PROCESS = """
+import pickle, sys
+sys.stdout.buffer.write(pickle.dumps(pickle.load(sys.stdin.buffer)[[9, 4]].values))
+"""
+
+
+def test_they_are_cut_in_another_process(truth: cn.datasets.SyntheticTissue, stored: sd.SpatialData) -> None:
+    sent = pickle.dumps(cn.patches(stored, "tissue", from_slide=True))
+    done = subprocess.run([sys.executable, "-c", IN_ANOTHER_PROCESS], input=sent, capture_output=True, check=True)
+    np.testing.assert_array_equal(pickle.loads(done.stdout), plain(truth.path, truth.cells.iloc[[9, 4]], "tissue"))
+
+
+# --- beyond what is shown --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:The table is annotating:UserWarning")  # of the slide that the box leaves out
+def test_what_a_cropped_slide_no_longer_holds_is_white_and_counted(
+    truth: cn.datasets.SyntheticTissue, stored: sd.SpatialData
+) -> None:
+    low, high = np.array([150.0, 200.0]), np.array([700.0, 600.0])
+    box = bounding_box_query(
+        stored, ["x", "y"], min_coordinate=low, max_coordinate=high, target_coordinate_system="slide_1"
+    )
+    names = box["table"].obs["cell_id"].tolist()
+    cells = truth.cells.set_index("name", drop=False).loc[names]
+    position = np.floor(cells[["x", "y"]].to_numpy()).astype(int)
+    begins = position - CELL // 2
+    reach_out = ((begins < low) | (begins + CELL > high)).any(axis=1)
+    assert 0 < reach_out.sum() < len(cells)
+    with pytest.warns(CellNetWarning, match=rf"windows of {reach_out.sum()} of {len(cells)} cells reach beyond"):
+        lazy = cn.patches(box, "cell", from_slide=True)
+    got, expected = lazy.values, plain(truth.path, cells, "cell")
+    np.testing.assert_array_equal(got[~reach_out], expected[~reach_out])
+    for patch, whole, (left, top) in zip(got, expected, begins, strict=True):
+        x, y = left + np.arange(CELL), top + np.arange(CELL)
+        shown = ((y >= low[1]) & (y < high[1]))[:, None] & ((x >= low[0]) & (x < high[0]))
+        np.testing.assert_array_equal(patch[shown], whole[shown])
+        assert (patch[~shown] == 255).all()
+
+
+def test_a_cell_without_a_position_is_white_and_counted_and_one_without_a_patch_is_cut(
+    truth: cn.datasets.SyntheticTissue, tmp_path: Path
+) -> None:
+    path = tmp_path / "gaps.h5"
+    path.write_bytes(truth.path.read_bytes())
+    first, second = (f"{cell.slide}/{cell.name}" for cell in truth.cells.iloc[:2].itertuples())
+    with h5py.File(path, "r+") as file:
+        document = json.loads(file[first]["attributes.json"][()]) | {"Position_in_WSI": None}
+        del file[first]["attributes.json"], file[second]["images/cell_patch"]
+        file[first]["attributes.json"] = json.dumps(document)
+    with quiet():
+        sdata = cn.read(path, expression=False, ccc=False, images=("tissue",))
+    with pytest.warns(CellNetWarning, match=r"windows of 1 of 300 cells"):
+        lazy = cn.patches(sdata, "cell", from_slide=True)
+    assert (lazy[0].values == 255).all()
+    np.testing.assert_array_equal(lazy[1:4].values, plain(truth.path, truth.cells[1:4], "cell"))
+
+
+def test_a_cell_where_no_patch_shows_anything_is_counted(stored: sd.SpatialData) -> None:
+    image = stored.images["slide_1_tissue"]["scale0"]["image"]
+    image.data = image.data * 0 + 255
+    lazy = cn.patches(stored, "cell", from_slide=True)
+    with pytest.warns(CellNetWarning, match="1 cells lie where the image of their slide shows nothing but white"):
+        lazy[:1].values  # noqa: B018
+
+
+# --- refused ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "options"),
+    [
+        (lambda sdata: sdata, {"level": "wsi"}),
+        (lambda sdata: sdata["table"], {}),
+        (lambda sdata: sdata.path, {}),
+        (lambda sdata: sdata, {"source": "elsewhere.h5"}),
+    ],
+)
+def test_only_cells_and_tissue_of_a_spatialdata_are_cut(
+    stored: sd.SpatialData, change: Callable[[Any], Any], options: dict[str, str]
+) -> None:
+    with pytest.raises(ValueError, match="from_slide=True cuts cell and tissue patches"):
+        cn.patches(change(stored), from_slide=True, **options)
+
+
+def test_cell_patches_of_another_scale_are_refused(truth: cn.datasets.SyntheticTissue, tmp_path: Path) -> None:
+    path = tmp_path / "magnified.h5"
+    path.write_bytes(truth.path.read_bytes())
+    with h5py.File(path, "r+") as file:
+        for cell in (cell for slide in ("slide_1", "slide_2") for cell in file[slide].values()):
+            patch = cell["images/cell_patch"]
+            patch[...] = patch[16:48, 16:48].repeat(2, axis=0).repeat(2, axis=1)
+    with quiet():
+        sdata = cn.read(path, expression=False, ccc=False, images=("tissue",))
+    with pytest.raises(LayoutError, match=r"at the same scale.*none of \d+ was.*leave from_slide out"):
+        cn.patches(sdata, "cell", from_slide=True)
+    np.testing.assert_array_equal(cut(sdata, "tissue"), plain(truth.path, truth.cells, "tissue"))
+
+
+def _without_image(sdata: sd.SpatialData) -> None:
+    del sdata.images["slide_2_tissue"]
+
+
+def _turned(sdata: sd.SpatialData) -> None:
+    turn = Affine([[0, 1, 0], [-1, 0, 0], [0, 0, 1]], input_axes=("x", "y"), output_axes=("x", "y"))
+    set_transformation(sdata.images["slide_2_tissue"], turn, "slide_2")
+
+
+def _in_micrometres(sdata: sd.SpatialData) -> None:
+    sdata["table"].obsm["spatial"] *= 0.5
+
+
+def _without_provenance(sdata: sd.SpatialData) -> None:
+    sdata.attrs = {}
+    del sdata["table"].uns["cellnet_sd"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_without_image, "no image 'slide_2_tissue'"),
+        (_turned, "'slide_2_tissue' no longer lies"),
+        (_in_micrometres, "does not hold the centres"),
+        (_without_provenance, "size of cell patches of slide_1 is not known"),
+    ],
+)
+def test_what_no_longer_tells_where_patches_lie_is_refused_with_the_way_out(
+    stored: sd.SpatialData, change: Callable[[sd.SpatialData], None], words: str
+) -> None:
+    change(stored)
+    with pytest.raises(LayoutError, match=words) as caught:
+        cn.patches(stored, "cell", from_slide=True)
+    assert "from_slide" in str(caught.value) or "from the circles" in str(caught.value)
+
+
+def test_a_slide_that_its_patches_disagree_about_is_warned_of(
+    truth: cn.datasets.SyntheticTissue, tmp_path: Path
+) -> None:
+    path = tmp_path / "rolled.h5"
+    path.write_bytes(truth.path.read_bytes())
+    with h5py.File(path, "r+") as file:
+        for number, cell in enumerate(file["slide_1"].values()):
+            cell["images/tissue_patch"][...] = np.roll(cell["images/tissue_patch"][()], number % 7, axis=0)
+    with quiet():
+        sdata = cn.read(path, expression=False, ccc=False, mpp=1.0, images=("tissue",))
+    with pytest.warns(CellNetWarning, match="Tissue patches of slide_1 disagree"):
+        cn.patches(sdata, "tissue", from_slide=True)
