@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
+from msgspec.structs import astuple
 
 from cellnet_sd import keys
 from cellnet_sd.conversion.matrix import Profiles, StagedMatrix, rows_of_part
@@ -148,7 +149,7 @@ def _plan(table: TableOfFiles, kind: Kind, memory: int | str, asked: Mapping[str
     return {
         "format": _FORMAT,
         "version": version("cellnet-sd"),
-        "sources": [[path, state.size, state.mtime_ns, state.digest] for path, state in identities],
+        "sources": [[path, *astuple(state)] for path, state in identities],
         "kind": kind,
         "memory": _bytes(memory),
         "options": options,
