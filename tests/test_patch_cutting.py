@@ -166,14 +166,16 @@ def test_rows_read_only_the_chunks_they_lie_in(truth: cn.datasets.SyntheticTissu
 def test_a_block_is_made_once_for_all_that_reach_into_it(
     truth: cn.datasets.SyntheticTissue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sdata = cn.read(truth.path, expression=False, ccc=False, images=("tissue",))
-    lazy, made, make = cn.patches(sdata, "cell", from_slide=True), [], Block.make
+    made, make = [], Block.make
 
     def counting(self: Block) -> Any:
-        made.append(self.rows.tobytes())
+        made.append((self.corner, self.rows.tobytes()))
         return make(self)
 
     monkeypatch.setattr(Block, "make", counting)
+    sdata = cn.read(truth.path, expression=False, ccc=False, images=("tissue",))
+    lazy = cn.patches(sdata, "cell", from_slide=True)
+    made.clear()  # patches were compared with a block or two
     monkeypatch.setattr(cn.settings, "batch_bytes", 2**23)
     with counted() as reads:
         values = lazy[:100].values

@@ -69,6 +69,7 @@ def test_clusters_and_marker_genes_are_those_found_in_memory(
         sc.tl.rank_genes_groups(table, "cell_type", method="t-test")
     assert isinstance(lazy.X, da.Array)
     np.testing.assert_allclose(lazy.uns["pca"]["variance_ratio"], eager.uns["pca"]["variance_ratio"], rtol=1e-4)
+    np.testing.assert_allclose(np.abs(lazy.obsm["X_pca"]), np.abs(eager.obsm["X_pca"]), atol=0.01)
     of_n = eager.uns["pca"]["variance"] * (eager.n_obs - 1) / eager.n_obs  # scanpy divides by n where X is a dask array
     np.testing.assert_allclose(lazy.uns["pca"]["variance"], of_n, rtol=1e-4)
     assert adjusted_rand_score(lazy.obs["leiden"], eager.obs["leiden"]) > 0.9

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
 from msgspec.structs import astuple
+from msgspec.structs import astuple
 
 from cellnet_sd import keys
 from cellnet_sd.conversion.matrix import Profiles, StagedMatrix, rows_of_part
@@ -55,7 +56,7 @@ def convert(
     Parameters
     ----------
     src
-        A Cell-NET HDF5 file, or its URL; or several that become one, as `read` reads them.
+        A Cell-NET HDF5 file, or its URL, or several that become one, as `read` reads them.
     dst
         What to write; its ending, `.zarr` or `.h5ad`, says what.
     kind
@@ -145,11 +146,11 @@ def _plan(table: TableOfFiles, kind: Kind, memory: int | str, asked: Mapping[str
     from dask.base import tokenize
 
     options = {name: tokenize(value) for name, value in asked.items() if name not in ("path", "index", "n_threads")}
-    identities = [(str(part.source.path), part.source.identity) for part in table.parts]
+    identities = [[str(part.source.path), *astuple(part.source.identity)] for part in table.parts]
     return {
         "format": _FORMAT,
         "version": version("cellnet-sd"),
-        "sources": [[path, *astuple(state)] for path, state in identities],
+        "sources": identities,
         "kind": kind,
         "memory": _bytes(memory),
         "options": options,

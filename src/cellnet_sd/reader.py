@@ -66,10 +66,10 @@ def read(
     ----------
     path
         A Cell-NET HDF5 file, or its URL, such as `"s3://bucket/cellnet.h5"`; a `UPath` where the file system takes
-        options. Of a remote file, whose index must be there, only the bytes that are needed are fetched. Or several
-        files: their genes are those of any of them, zero where a file does not hold them, which `varm["measured"]`
-        says; slides whose names clash get the file's name before theirs. All that is asked for below is asked of each
-        file; a name must be in one of them.
+        options. Of a remote file, whose index must be there, only the bytes that are needed are fetched. Or several: of
+        those, the genes are those of any file, zero where one does not hold them, and `varm["measured"]` says which it
+        does; slides whose names clash get the file's name before theirs; all that is asked for below is asked of each
+        file, and a name must be in one of them.
     where
         Which cells: a pandas `DataFrame.query` expression on the attributes and `slide`, such as
         `"tissue == 'Lymph node' and cell_diameter > 8"`. Nothing is read of the cells it leaves out.
