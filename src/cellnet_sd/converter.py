@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
 from msgspec.structs import astuple
-from msgspec.structs import astuple
 
 from cellnet_sd import keys
 from cellnet_sd.conversion.matrix import Profiles, StagedMatrix, rows_of_part
