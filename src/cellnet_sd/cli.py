@@ -317,10 +317,12 @@ def validate(path: Path, **_: Any) -> None:
 @click.argument("dst", metavar="OUT", type=click.Path(path_type=Path))
 @parameters("kind", "memory", "client", "overwrite", *_READ)
 def convert(src: tuple[Path, ...], dst: Path, **_: Any) -> None:
-    """Convert FILE, of any size, or several as one, to SpatialData or AnnData.
+    """Convert FILE, of any size, to SpatialData or AnnData.
 
     OUT ends in .zarr (SpatialData, or AnnData with --kind anndata) or in .h5ad (AnnData). It appears when it is
     complete. A conversion that was interrupted goes on where it was when the same command is run again.
+
+    Several FILEs become one: their genes are joined, and each slide keeps its name.
     """
     from cellnet_sd import converter
 
