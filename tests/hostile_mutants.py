@@ -1,9 +1,9 @@
 """Damaged files, made from sound ones by chance, through every verb: a program, for a process of its own.
 
-`python hostile_mutants.py FIRST COUNT FOLDER` damages the files of `hostile_files` with the seeds
-`FIRST … FIRST + COUNT - 1`. Whatever is wrong with one is written to standard output as a line of JSON, and the counts
-of the outcomes at the end; the seed that is being read is kept in `FOLDER/seed`, for when this process does not survive
-it. The file is mapped between pages that cannot be read: compiled code that leaves the file ends the process.
+`python hostile_mutants.py "[0, 1, 2]" FOLDER` damages the files of `hostile_files` with these seeds. Whatever is wrong
+with one is written to standard output as a line of JSON, and the counts of the outcomes at the end; the seed that is
+being read is kept in `FOLDER/seed`, for when this process does not survive it. The file is mapped between pages that
+cannot be read: compiled code that leaves the file ends the process.
 """
 
 import ctypes
@@ -18,6 +18,7 @@ import traceback
 import tracemalloc
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -261,7 +262,7 @@ def _prepare(file: Path) -> None:
     ask(file, "h5py", raw=True, table=True)
 
 
-def main(first: int, count: int, folder: Path, compared: float = 1.0) -> None:
+def main(seeds: Sequence[int], folder: Path, compared: float = 1.0) -> None:
     """Read the mutants of some seeds."""
     folder.mkdir(parents=True, exist_ok=True)
     warnings.simplefilter("error", RuntimeWarning)
@@ -277,13 +278,13 @@ def main(first: int, count: int, folder: Path, compared: float = 1.0) -> None:
     for file in files:  # what is slow the first time: imports, and compilation
         ask(file, "auto", raw=True, table=True)
     scan._mapped = native_values.mapped = native_fetch.mapped = fenced
-    for seed in range(first, first + count):
+    for n_done, seed in enumerate(seeds, 1):
         run.seed(seed)
-        if (seed + 1 - first) % _REPORTED == 0:
-            (folder / f"so_far_{first}").write_text(run.report())
+        if n_done % _REPORTED == 0:
+            (folder / f"so_far_{seeds[0]}").write_text(run.report())
     sys.stdout.write(run.report() + "\n")
 
 
 if __name__ == "__main__":
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), *map(float, sys.argv[4:]))
+    main(json.loads(sys.argv[1]), Path(sys.argv[2]), *map(float, sys.argv[3:]))

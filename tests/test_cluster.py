@@ -30,11 +30,14 @@ SMALL = 2**16
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Client]:
-    """Return the client of a cluster of two processes of one thread each; workers that die are replaced."""
+    """Return the client of a cluster of two processes of one thread each; workers that die are replaced.
+
+    Its dashboard has a port of its own: that two clusters of two test processes want the same one is a warning.
+    """
     with (
         dask.config.set({"distributed.worker.daemon": False, "distributed.scheduler.allowed-failures": 1}),
         LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
@@ -44,7 +47,7 @@ def cluster() -> Iterator[Client]:
 @pytest.fixture
 def client(cluster: Client) -> Client:
     """Return the client of a cluster that is complete."""
-    cluster.wait_for_workers(2)
+    cluster.wait_for_workers(2, timeout=300)
     return cluster
 
 

@@ -240,7 +240,7 @@ def reordered(index: CellIndex, order: CellOrder) -> CellIndex:
         slides=index.slides[rows],
         obs=index.obs.iloc[rows].reset_index(drop=True),
         obsm={key: positions[rows] for key, positions in index.obsm.items()},
-        spellings=index.spellings.for_cells({str(row): str(row_of[row]) for row in range(len(rows))}),
+        spellings=index.spellings.for_cells(rows, range(len(rows))),
         forms={component: column.take(rows) for component, column in index.forms.items()},
         wsi=index.wsi[rows],
         defects=tuple(sorted(Problem(int(row_of[p.row]), p.component, p.reason) for p in index.defects)),

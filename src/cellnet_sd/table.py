@@ -232,8 +232,7 @@ class TableBuilder:
         return {names[s]: str(containers[c]) for s, c in zip(single.slide, single.container, strict=True)}
 
     def _provenance(self, adata: "AnnData") -> None:
-        cells = {str(row): str(name) for row, name in zip(self.rows, adata.obs_names, strict=True)}
-        spellings = self.index.spellings.for_cells(cells)
+        spellings = self.index.spellings.for_cells(self.rows, adata.obs_names)
         self.notes.take(*described(self.index))
         self.notes.warn_of(*self.index.findings.scan_notes, *self.index.findings.notes)
         if self.index.unknown:

@@ -53,10 +53,12 @@ class Spellings(msgspec.Struct, frozen=True):
     exceptions: dict[str, dict[str, str | None]] = msgspec.field(default_factory=dict)
     """By attribute and cell: the value as stored, as JSON text (which holds NaN); `None` where the key is absent."""
 
-    def for_cells(self, names: Mapping[str, str]) -> "Spellings":
-        """Return the spellings with exceptions only of the cells that are keys of `names`, renamed to its values."""
+    def for_cells(self, rows: NDArray[np.int64], names: Sequence[object] | pd.Index) -> "Spellings":
+        """Return the spellings of a file with exceptions only of the cells at `rows`, called by `names` from now on."""
+        odd = np.array([int(row) for cells in self.exceptions.values() for row in cells], dtype=np.int64)
+        new = {str(rows[at]): str(names[at]) for at in np.flatnonzero(np.isin(rows, odd)).tolist()}
         kept = {
-            attribute: {names[cell]: value for cell, value in cells.items() if cell in names}
+            attribute: {new[cell]: value for cell, value in cells.items() if cell in new}
             for attribute, cells in self.exceptions.items()
         }
         return Spellings(self.attributes, {attribute: cells for attribute, cells in kept.items() if cells})
