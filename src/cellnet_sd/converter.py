@@ -3,6 +3,7 @@
 import inspect
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
@@ -11,6 +12,7 @@ from msgspec.structs import astuple
 
 from cellnet_sd import keys
 from cellnet_sd.conversion.matrix import Profiles, StagedMatrix, rows_of_part
+from cellnet_sd.conversion.texts import Captions, Part
 from cellnet_sd.conversion.workspace import Job, Workspace, remove, workspace
 from cellnet_sd.elements import Pictures, plan_pictures
 from cellnet_sd.joining import Piece, TableOfFiles
@@ -26,11 +28,9 @@ from cellnet_sd.workers import Threads, Workers, workers_of
 if TYPE_CHECKING:
     from distributed import Client
 
-    from cellnet_sd.conversion.tables import ZarrMatrix
-
 Kind = Literal["spatialdata", "anndata"]
 _ZARR, _H5AD = ".zarr", ".h5ad"
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 """Of what is staged and marked: a conversion goes on only from its own."""
 _AS_READ: Final = {"convert_strings_to_categoricals": False}
 """Text stays text: by default, anndata writes columns of it whose values repeat, such as captions, as categoricals."""
@@ -170,6 +170,9 @@ class _Conversion:
     ) -> None:
         self.table, self.levels, self.space = table, levels, space
         self.workers, self.memory, self.n_threads = workers, memory, n_threads
+        for part in table.parts:
+            if part.switches.captions:
+                part.switches = replace(part.switches, captions="later")
         self.adata = table.build()
 
     def _sent(self, source: Source) -> Source:
@@ -204,10 +207,30 @@ class _Conversion:
         self.space.run(staged.jobs(), "Reading expression", self.workers)
         return staged
 
-    def _fill(self, place: "ZarrMatrix", staged: StagedMatrix | None) -> None:
-        """Pack the staged matrix into its place."""
+    @property
+    def _captions(self) -> Captions | None:
+        """The captions, which the table does not hold; `None` where none are asked for."""
+        if not self.table.parts[0].switches.captions:
+            return None
+        return Captions([Part(self._sent(part.source), part.rows) for part in self.table.parts])
+
+    def _make(self, table: Path, staged: StagedMatrix | None) -> None:
+        """Make the arrays of what a written table lacks."""
+        from cellnet_sd.conversion.tables import X, ZarrMatrix
+
         if staged is not None:
-            self.space.run(place.jobs(staged), "Packing expression", self.workers)
+            ZarrMatrix(table / X).make(staged)
+        if (captions := self._captions) is not None:
+            captions.make(table)
+
+    def _fill(self, table: Path, staged: StagedMatrix | None) -> None:
+        """Put in its place what a written table lacks."""
+        from cellnet_sd.conversion.tables import X, ZarrMatrix
+
+        if staged is not None:
+            self.space.run(ZarrMatrix(table / X).jobs(staged), "Packing expression", self.workers)
+        if (captions := self._captions) is not None:
+            self.space.run(captions.jobs(table), "Writing captions", self.workers)
 
     def _once(self, name: str, make: Callable[[], None]) -> None:
         """Make the output without its bulk, from nothing, unless an earlier run has."""
@@ -219,17 +242,16 @@ class _Conversion:
         self.space.run([Job(name, run)], "Writing the table", Threads(1))
 
     def _anndata_zarr(self) -> None:
-        from cellnet_sd.conversion.tables import X, ZarrMatrix, without_values
+        from cellnet_sd.conversion.tables import without_values
 
-        staged, place = self._staged(), ZarrMatrix(self.space.output / X)
+        staged = self._staged()
 
         def write() -> None:
             without_values(self.adata).write_zarr(self.space.output, **_AS_READ)
-            if staged is not None:
-                place.make(staged)
+            self._make(self.space.output, staged)
 
         self._once("table", write)
-        self._fill(place, staged)
+        self._fill(self.space.output, staged)
         _consolidate(self.space.output)
 
     def _h5ad(self) -> None:
@@ -241,6 +263,8 @@ class _Conversion:
             without_values(self.adata).write_h5ad(self.space.output, compression="gzip", **_AS_READ)
             if staged is not None:
                 pack_hdf5(self.space.output, staged)
+            if (captions := self._captions) is not None:
+                captions.pack_hdf5(self.space.output)
 
         self._once("table", write)
 
@@ -248,20 +272,18 @@ class _Conversion:
 
     def _spatialdata(self) -> None:
         from cellnet_sd.conversion.store import make_arrays, outputs_of, write_without_bulk
-        from cellnet_sd.conversion.tables import X, ZarrMatrix
 
         output, pictures = self.space.output, self._pictures()
-        staged, place = self._staged(), ZarrMatrix(output / "tables" / keys.TABLE / X)
+        staged, table = self._staged(), output / "tables" / keys.TABLE
 
         def write() -> None:
             write_without_bulk(self.adata, self.pieces, pictures, output)
             make_arrays(output, pictures)
-            if staged is not None:
-                place.make(staged)
+            self._make(table, staged)
 
         self._once("table", write)
         self.table.speak(stacklevel=5)
-        self._fill(place, staged)
+        self._fill(table, staged)
         slides, stacks = outputs_of(output, pictures)
         self.space.run([job for stack in stacks for job in stack.jobs()], "Writing patches", self.workers)
         self.space.run([job for slide in slides for job in slide.jobs()], "Rebuilding slides", self.workers)

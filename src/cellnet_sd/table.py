@@ -34,7 +34,8 @@ class Switches:
     """What is asked of each component; see `read`."""
 
     expression: bool | ExpressionKind = True
-    captions: bool = True
+    captions: bool | Literal["later"] = True
+    """`"later"`: empty texts take their places, as many captions take much memory."""
     patches: tuple[str, ...] = ("cell",)
     ccc: bool | Literal["pairs"] = True
     backed: bool = False
@@ -208,7 +209,9 @@ class TableBuilder:
         }
         for level in self.switches.patches:
             own[f"{level}_patch"] = patch_numbers(index, PATCHES[level], self.rows)
-        if self.switches.captions:
+        if self.switches.captions == "later":
+            own[keys.CAPTION] = captions.places(index.has(Component.CAPTION, self.rows), names)
+        elif self.switches.captions:
             own[keys.CAPTION] = captions.column(index.captions_of(self.rows), names)
         containers = self._containers()
         if containers is not None:

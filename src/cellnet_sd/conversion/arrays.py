@@ -32,9 +32,10 @@ def make_array(
     path
         Its folder.
     shape, dtype, chunks, shards
-        As Zarr has them; shards are made of whole chunks, and parts of a shard must be written by one writer.
+        As Zarr has them, `str` for texts; shards are made of whole chunks, and parts of a shard must be written by one
+        writer.
     fill
-        What is not stored: chunks that hold nothing else are left out.
+        What is not stored: chunks that hold nothing else are left out. Of texts, the empty one.
     like
         Attributes, and `dimension_names`, of the array that was there.
     """
@@ -48,7 +49,7 @@ def make_array(
         dtype=dtype,
         chunks=tuple(chunks),
         shards=None if shards is None else tuple(shards),
-        fill_value=np.dtype(dtype).type(fill).item(),
+        fill_value="" if dtype is str else np.dtype(dtype).type(fill).item(),
         compressors=[ZstdCodec(level=_COMPRESSION_LEVEL)],
         dimension_names=about.get("dimension_names"),
         attributes=about.get("attributes", {}),
