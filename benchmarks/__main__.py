@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from benchmarks import tissue, works
+from benchmarks import places, tissue, works
 from benchmarks.files import FileSpec, Libver, Storage, made
 from benchmarks.large import large_index
 from benchmarks.machine import describe
@@ -154,22 +154,31 @@ def run(plan: Plan, folder: Path) -> tuple[list[Row], dict[str, Any]]:
     multiple=True,
     help="Also convert a synthetic tissue of so many cells, whose slides are rebuilt; may be repeated.",
 )
+@click.option(
+    "--elsewhere",
+    type=int,
+    help="Also read such a tissue of so many cells from a store and a URL, and convert it by a cluster.",
+)
 @click.option("--engine", type=click.Choice(["auto", "native", "h5py"]), default="auto", show_default=True)
 @click.option("--folder", type=click.Path(path_type=Path), help="Keep the files here, and use those that are there.")
 @click.option("--json", "results", type=click.Path(path_type=Path), help="Where the results go, as JSON.")
 @click.option("--child", hidden=True)
 @click.option("--child-tissue", hidden=True)
-def main(
-    child: str | None, child_tissue: str | None, folder: Path | None, results: Path | None, **options: Any
-) -> None:
-    if child is not None or child_tissue is not None:
-        click.echo(tissue.run_child(child_tissue) if child is None else run_child(child))
-        return
+@click.option("--child-places", hidden=True)
+def main(elsewhere: int | None, folder: Path | None, results: Path | None, **options: Any) -> None:
+    errands = {"child": run_child, "child_tissue": tissue.run_child, "child_places": places.run_child}
+    asked = {name: options.pop(name) for name in errands}
+    for name, text in asked.items():
+        if text is not None:
+            click.echo(errands[name](text))
+            return
     plan = _plan(**options)
     with _folder(folder) as place:
         rows, found = run(plan, place)
         conversions = [tissue.measured(cells, place) for cells in plan.tissues]
+        others = None if elsewhere is None else places.measured(elsewhere, place)
     found["tissues"] = [asdict(each) for each in conversions]
+    found["elsewhere"] = None if others is None else asdict(others)
     if results is None and folder is not None:
         results = folder / "benchmark-results.json"
     if results is not None:
@@ -177,6 +186,8 @@ def main(
     click.echo(markdown(rows, found["machine"]))
     if conversions:
         click.echo(f"\n{tissue.markdown(conversions)}")
+    if others is not None:
+        click.echo(f"\n{places.markdown(others)}")
     click.echo()
     for verdict in (*verdicts(rows), *tissue.verdicts(conversions)):
         click.echo(verdict)

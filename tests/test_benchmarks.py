@@ -164,3 +164,13 @@ def test_memory_is_that_of_another_process(tmp_path):
 
     assert peak["peak_mib"] > 20
     assert 0 <= peak["added_mib"] < peak["peak_mib"]
+
+
+def test_cells_elsewhere_are_read_alike_and_requests_are_counted(tmp_path: Path) -> None:
+    places, tissue = _module("places"), _module("tissue")
+    path = tissue.made_tissue(60, tmp_path)
+    assert set(places._batches(path)) == {"Cell-NET file, indexed", "converted store", "h5py loop"}
+    requests, megabytes = places._remote(path)
+    assert 0 < requests["side by side"] < 60
+    assert 0 < megabytes["side by side"] < path.stat().st_size / 1e6
+    assert not list(tmp_path.glob("moved-*"))

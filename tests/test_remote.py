@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from upath import UPath
 
 import cellnet_sd as cn
+from benchmarks.web_server import Server, serving
 from big_file import big_file, pixels, profiles
 from cellnet_sd import cli
 from cellnet_sd.datasets import SyntheticTissue
@@ -44,7 +45,6 @@ from cellnet_sd.sources.sparse_bytes import BLOCK, FolderBytes, MemoryBytes
 from engine_truth import assert_same_raw
 from spellings import cell_files, written
 from truth_checks import quiet
-from web_server import Server, serving
 
 
 @pytest.fixture(scope="module")
