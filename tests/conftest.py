@@ -10,7 +10,7 @@ from hypothesis import settings
 os.environ["MPLBACKEND"] = "Agg"
 
 settings.register_profile("dev", deadline=None, max_examples=15)
-settings.register_profile("ci", deadline=None, max_examples=30, derandomize=True, print_blob=True)
+settings.register_profile("ci", deadline=None, max_examples=20, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
