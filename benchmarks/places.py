@@ -17,6 +17,7 @@ import cellnet_sd as cn
 from benchmarks.memory import ROOT
 from benchmarks.tissue import made_tissue
 from benchmarks.web_server import serving
+from cellnet_sd.sources.opening import open_source
 
 _TINY: Final = 200
 _BATCH: Final = 256
@@ -129,7 +130,8 @@ def _of_store(path: Path) -> Read:
 
 
 def _of_loop(path: Path) -> Read:
-    groups = cn.open(path).index.group_paths(np.arange(len(cn.open(path))))
+    index = open_source(path).index
+    groups = index.group_paths(np.arange(len(index)))
 
     def read(rows: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[Any]]:
         with h5py.File(path, "r") as root:
