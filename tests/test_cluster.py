@@ -237,6 +237,7 @@ def test_the_jobs_of_a_conversion_are_small(
     with warnings.catch_warnings():
         cn.convert(tissue, tmp_path / "out.zarr", memory=SMALL)
     assert {name.partition("-")[0] for name in sizes} == {
+        "captions",
         "expression",
         "packed",
         "tissue_cell_patches",

@@ -11,6 +11,7 @@ import numpy as np
 from msgspec.structs import astuple
 
 from cellnet_sd import keys
+from cellnet_sd.conversion.frugal import frugal
 from cellnet_sd.conversion.matrix import Profiles, StagedMatrix, rows_of_part
 from cellnet_sd.conversion.texts import Captions, Part
 from cellnet_sd.conversion.workspace import Job, Workspace, remove, workspace
@@ -96,7 +97,7 @@ def convert(
     kind = _kind_of(dst, kind)
     asked = _asked(read if kind == "spatialdata" else read_anndata, src, options)
     check_output(dst, overwrite=overwrite)
-    with workers_of(client, Access.of(asked["engine"], asked["n_threads"]).n_threads) as workers:
+    with frugal(), workers_of(client, Access.of(asked["engine"], asked["n_threads"]).n_threads) as workers:
         table, levels = table_of({**asked, "backed": True}, workers)
         with workspace(dst, _plan(table, kind, memory, asked)) as space:
             n_threads = asked["n_threads"] or 1 if workers.are_remote else None

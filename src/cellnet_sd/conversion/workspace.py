@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from cellnet_sd.conversion.frugal import give_back
 from cellnet_sd.errors import CellNetError, ClusterError, ConversionError
 from cellnet_sd.progress import progress
 from cellnet_sd.workers import Workers
@@ -80,6 +81,7 @@ class Workspace:
 
     def _do(self, job: Job) -> None:
         job.run()
+        give_back()
         self.mark(job.name)
 
     @contextmanager

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from scipy import sparse
 
 _METHOD: Final = "cellnet"
+_ROWS: Final = 2**14
+"""Cells whose links are measured at once."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,10 @@ def distances(links: "sparse.csr_matrix", positions: "np.ndarray[Any, Any]") -> 
     """Return the distances of linked cells in the unit of `positions`: CSR float32 with the entries of `links`."""
     from scipy import sparse
 
-    sender = np.repeat(np.arange(links.shape[0]), np.diff(links.indptr))
-    distance = np.linalg.norm(positions[sender] - positions[links.indices], axis=1).astype(np.float32)
+    distance = np.empty(links.nnz, np.float32)
+    for start in range(0, links.shape[0], _ROWS):
+        ends = links.indptr[start : start + _ROWS + 1]
+        own = positions[start : start + _ROWS].repeat(np.diff(ends), axis=0)
+        part = slice(ends[0], ends[-1])
+        distance[part] = np.linalg.norm(own - positions[links.indices[part]], axis=1)
     return sparse.csr_matrix((distance, links.indices.copy(), links.indptr.copy()), shape=links.shape)
