@@ -175,6 +175,7 @@ def main(elsewhere: int | None, folder: Path | None, results: Path | None, **opt
     plan = _plan(**options)
     with _folder(folder) as place:
         rows, found = run(plan, place)
+        click.echo(markdown(rows, found["machine"]))
         conversions = [tissue.measured(cells, place) for cells in plan.tissues]
         others = None if elsewhere is None else places.measured(elsewhere, place)
     found["tissues"] = [asdict(each) for each in conversions]
@@ -183,7 +184,6 @@ def main(elsewhere: int | None, folder: Path | None, results: Path | None, **opt
         results = folder / "benchmark-results.json"
     if results is not None:
         results.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
-    click.echo(markdown(rows, found["machine"]))
     if conversions:
         click.echo(f"\n{tissue.markdown(conversions)}")
     if others is not None:

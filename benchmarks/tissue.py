@@ -19,6 +19,7 @@ import numpy as np
 import cellnet_sd as cn
 from benchmarks.memory import MIB, ROOT, forget_peak, peak
 from benchmarks.targets import Verdict
+from cellnet_sd.components.images import Block
 
 MEMORY: Final = "500MB"
 _MPP: Final = 2.0
@@ -110,21 +111,20 @@ def _decoded(path: Path) -> tuple[int, float, float]:
     for slide, rows in zip(index.findings.slides, index.rows_of_slides(), strict=True):
         mosaic = slide_mosaic(source, slide, rows, Notes(str(path)))
         assert mosaic is not None  # it has positions and patches
-        for block in range(mosaic.grid[0] * mosaic.grid[1]):
-            cover, extent = mosaic.cover(block), mosaic.extent(block)
+        for number in range(mosaic.grid[0] * mosaic.grid[1]):
+            block = mosaic.block(number)
+            cover = block.cover()
             patches += len(cover)
             decoded += len(cover) * mosaic.windows.height * mosaic.windows.width
-            covered += int(_covered(mosaic, mosaic.over(block), extent).sum())
+            covered += int(_covered(block).sum())
     return len(index), patches / len(index), decoded / covered
 
 
-def _covered(mosaic: Any, over: Any, extent: tuple[int, int, int, int]) -> Any:
+def _covered(block: Block) -> Any:
     """Return which pixels of a block any window shows, found without the cover."""
-    top, left, height, width = extent
-    shown = np.zeros((height, width), bool)
-    for at in over.tolist():
-        down, right = int(mosaic.windows.top[at]) - top, int(mosaic.windows.left[at]) - left
-        shown[max(0, down) : down + mosaic.windows.height, max(0, right) : right + mosaic.windows.width] = True
+    shown, windows = np.zeros(block.shape, bool), block.windows
+    for top, left in zip(windows.top.tolist(), windows.left.tolist(), strict=True):
+        shown[max(0, top) : max(0, top + windows.height), max(0, left) : max(0, left + windows.width)] = True
     return shown
 
 

@@ -174,3 +174,14 @@ def test_cells_elsewhere_are_read_alike_and_requests_are_counted(tmp_path: Path)
     assert 0 < requests["side by side"] < 60
     assert 0 < megabytes["side by side"] < path.stat().st_size / 1e6
     assert not list(tmp_path.glob("moved-*"))
+
+
+def test_a_tissue_is_converted_and_what_that_took_is_said(tmp_path: Path) -> None:
+    tissue = _module("tissue")
+    sizes = [str(tissue.made_tissue(cells, tmp_path)) for cells in (40, 60)]
+    found = tissue.Conversion(**json.loads(tissue.run_child(json.dumps(sizes))))
+    assert found.cells == 60
+    assert 0 < found.patches <= 1 <= found.overdraw
+    assert found.peak_mib > 50
+    assert len(tissue.markdown([found]).splitlines()) == 3
+    assert {verdict.target.split(":")[0] for verdict in tissue.verdicts([found])} == {"slides of 60 cells"}

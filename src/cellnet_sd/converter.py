@@ -62,8 +62,8 @@ def convert(
     kind
         What a `.zarr` is to hold: `"spatialdata"`, everything, or `"anndata"`, the table alone, as an `.h5ad` does.
     memory
-        About how much memory may hold expression and images on their way, in bytes or as `"500MB"`. The table's other
-        columns are in memory besides. With `client`, of each worker.
+        About how much memory may hold expression and images on their way, in bytes or as `"500MB"`. The rest of
+        the table, but for captions, is in memory besides. With `client`, of each worker.
     client
         A `distributed.Client`, or the address of a dask scheduler, whose workers do the parts in place of threads. They
         see `src`, and the folder of `dst`, under the same paths. Each part is done on `n_threads` threads, 1 by
