@@ -51,10 +51,21 @@ def peak_of(errand: Errand) -> dict[str, float]:
     RuntimeError
         If the other process fails.
     """
-    command = [sys.executable, "-m", "benchmarks", "--child", errand.to_json()]
+    return in_child("--child", errand.to_json(), "measures memory")
+
+
+def in_child(option: str, text: str, does: str) -> dict[str, Any]:
+    """Return what another process of the benchmark finds, which is given `text` by an option.
+
+    Raises
+    ------
+    RuntimeError
+        If that process fails; `does` is what it was to do.
+    """
+    command = [sys.executable, "-m", "benchmarks", option, text]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
-        msg = f"The process that measures memory failed: {done.stderr.strip()[-2000:]}"
+        msg = f"The process that {does} failed: {done.stderr.strip()[-2000:]}"
         raise RuntimeError(msg)
     return json.loads(done.stdout)
 

@@ -1,8 +1,6 @@
 """Cells that are elsewhere: in a converted store, behind a URL, and converted by more than one process."""
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import cellnet_sd as cn
-from benchmarks.memory import ROOT
+from benchmarks.memory import in_child
 from benchmarks.tissue import made_tissue
 from benchmarks.web_server import serving
 from cellnet_sd.sources.opening import open_source
@@ -61,12 +59,7 @@ def measured(cells: int, folder: Path) -> Places:
         If that process fails.
     """
     paths = [str(made_tissue(n, folder)) for n in (_TINY, cells)]
-    command = [sys.executable, "-m", "benchmarks", "--child-places", json.dumps(paths)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        msg = f"The process that reads elsewhere failed: {done.stderr.strip()[-2000:]}"
-        raise RuntimeError(msg)
-    return Places(**json.loads(done.stdout))
+    return Places(**in_child("--child-places", json.dumps(paths), "reads elsewhere"))
 
 
 def run_child(text: str) -> str:

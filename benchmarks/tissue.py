@@ -6,8 +6,6 @@ conversion runs in a process of its own, after one of a tiny tissue.
 
 import json
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 import cellnet_sd as cn
-from benchmarks.memory import MIB, ROOT, forget_peak, peak
+from benchmarks.memory import MIB, forget_peak, in_child, peak
 from benchmarks.targets import Verdict
 from cellnet_sd.components.images import Block
 
@@ -73,12 +71,7 @@ def measured(cells: int, folder: Path) -> Conversion:
         If that process fails.
     """
     paths = [str(made_tissue(n, folder)) for n in (_TINY, cells)]
-    command = [sys.executable, "-m", "benchmarks", "--child-tissue", json.dumps(paths)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        msg = f"The process that converts failed: {done.stderr.strip()[-2000:]}"
-        raise RuntimeError(msg)
-    return Conversion(**json.loads(done.stdout))
+    return Conversion(**in_child("--child-tissue", json.dumps(paths), "converts"))
 
 
 def run_child(text: str) -> str:
