@@ -238,6 +238,14 @@ def test_a_table_alone_can_be_a_zarr(path: Path, tmp_path: Path) -> None:
         assert_same_table(ad.read_zarr(out), cn.read_anndata(path))
 
 
+@pytest.mark.parametrize("name", ["out.zarr", "out.h5ad"])
+def test_captions_are_written_as_anndata_is_set_to_write_text(path: Path, tmp_path: Path, name: str) -> None:
+    with ad.settings.override(allow_write_nullable_strings=False):
+        out = convert(path, tmp_path / name, kind="anndata")
+    got = (ad.read_zarr if out.is_dir() else ad.read_h5ad)(out)
+    assert got.obs["caption"].tolist() == cn.read_anndata(path).obs["caption"].tolist()
+
+
 @pytest.mark.parametrize(
     ("name", "kills"), [("out.zarr", 3), ("out.h5ad", 3), pytest.param("out.zarr", 20, marks=pytest.mark.slow)]
 )

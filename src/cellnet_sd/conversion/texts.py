@@ -15,8 +15,10 @@ from cellnet_sd.conversion.arrays import about, make_array, open_array
 from cellnet_sd.conversion.workspace import Job
 from cellnet_sd.sources.base import Source
 
-COLUMN: Final = f"obs/{keys.CAPTION}/values"
-"""Where AnnData keeps the texts of a column; which are missing is beside it."""
+_COLUMN: Final = f"obs/{keys.CAPTION}"
+_VALUES: Final = f"{_COLUMN}/values"
+"""Where AnnData keeps the texts of a column, and beside them which are missing. Under
+`anndata.settings.allow_write_nullable_strings = False`, the column is the texts themselves."""
 _ROWS: Final = 2**14
 """Rows of a chunk, some MB of text: what is in memory at once."""
 
@@ -60,14 +62,13 @@ class Captions:
 
     def make(self, table: Path) -> None:
         """Make the array of the texts of a table in a Zarr store, in the place of empty ones."""
-        path = table / COLUMN
+        path = _place(table)
         make_array(path, (len(self),), str, chunks=(_ROWS,), like=about(path))
 
     def jobs(self, table: Path) -> list[Job]:
         """Return the jobs that fill it."""
-        return [
-            Job(f"captions-{start:012d}", partial(_fill, table / COLUMN, start, parts)) for start, parts in self.slabs()
-        ]
+        path = _place(table)
+        return [Job(f"captions-{start:012d}", partial(_fill, path, start, parts)) for start, parts in self.slabs()]
 
     # --- in HDF5 -----------------------------------------------------------------------------------------------------
 
@@ -76,13 +77,19 @@ class Captions:
         import h5py
 
         with h5py.File(path, "r+") as file:
-            attributes, dtype = dict(file[COLUMN].attrs), file[COLUMN].dtype
-            del file[COLUMN]
+            name = _VALUES if _VALUES in file else _COLUMN
+            attributes, dtype = dict(file[name].attrs), file[name].dtype
+            del file[name]
             chunks = (min(_ROWS, len(self)),)
-            texts = file.create_dataset(COLUMN, (len(self),), dtype, chunks=chunks, compression="gzip")
+            texts = file.create_dataset(name, (len(self),), dtype, chunks=chunks, compression="gzip")
             texts.attrs.update(attributes)
             for start, parts in self.slabs():
                 texts[start : start + _ROWS] = _texts(parts)
+
+
+def _place(table: Path) -> Path:
+    """Return the folder of the array of the texts."""
+    return table / (_VALUES if (table / _VALUES).exists() else _COLUMN)
 
 
 def _fill(path: Path, start: int, parts: Sequence[Part]) -> None:
