@@ -106,9 +106,9 @@ def test_a_part_of_an_index_is_sent_by_path_or_as_it_is_where_it_cannot_be_kept(
     check_unlocked(path)
     headers = scan_structure(path).cells.header[:500]
     with parts_of(path, Identity.of(path), is_kept=True) as kept:
-        assert native_facts._part(path, 0, headers, kept, is_sent=True) == (0, None)
+        assert native_facts._part(path, 0, headers, kept, mapped=None) == (0, None)
         assert len(kept.load(0)) == 500
-    start, part = native_facts._part(path, 7, headers, None, is_sent=True)
+    start, part = native_facts._part(path, 7, headers, None, mapped=None)
     assert (start, len(part)) == (7, 500)
 
 

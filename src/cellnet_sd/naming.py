@@ -55,69 +55,93 @@ def natural_key(name: str) -> tuple[tuple[str, int, str, str], ...]:
 def natural_order(names: Any) -> NDArray[np.int64]:
     """Return the order of names, an Arrow array of strings, by `natural_key`.
 
-    Names of a text and a number (`Cell_1`, `aahfknkh-1`) are sorted by NumPy, others one by one.
+    They are sorted by NumPy, as bytes that have the order of the keys; names too odd for that are sorted by Python.
     """
-    numbered = _Numbered.of(names)
-    if numbered is None:
+    keys = _sort_keys(names)
+    if keys is None:
         texts = names.to_pylist()
         return np.array(sorted(range(len(texts)), key=lambda at: natural_key(texts[at])), dtype=np.int64)
-    rank = np.argsort(np.argsort(np.array([*numbered.texts], dtype=object)))
-    number, length = numbered.number, numbered.length
-    ties = np.where(number == 0, length, -length)  # "001" < "01" < "1", but "0" < "00"
-    return np.lexsort((ties, number, rank[numbered.text])).astype(np.int64)
+    differing = [column for column in keys.T[::-1] if (column != column[:1]).any()]
+    return np.lexsort(differing).astype(np.int64) if differing else np.arange(len(names))
 
 
 _AT_ONCE = 2**17
-_MOST_DIGITS = 18
+_WIDEST = 256
+"""Bytes of a key, of whose numbers the lengths are one byte."""
+
+
+def _sort_keys(names: Any) -> NDArray[np.uint64] | None:
+    """Return a key for each name, (n, w), its bytes as numbers; `None` if one is too long or has a NUL."""
+    import pyarrow as pa
+
+    n = len(names)
+    _, offsets, data = names.cast(pa.large_string()).buffers()
+    bounds = np.frombuffer(offsets, np.int64)[names.offset : names.offset + n + 1] if n else np.zeros(1, np.int64)
+    chars = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
+    parts = []
+    for start in range(0, n, _AT_ONCE):
+        ends = bounds[start : start + _AT_ONCE + 1]
+        part = _key_bytes(chars[ends[0] : ends[-1]], ends - ends[0])
+        if part is None:
+            return None
+        parts.append(part.view(">u8").astype(np.uint64))
+    keys = np.zeros((n, max((own.shape[1] for own in parts), default=0)), np.uint64)
+    for number, own in enumerate(parts):
+        keys[number * _AT_ONCE :][: len(own), : own.shape[1]] = own
+    return keys
+
+
+def _key_bytes(chars: NDArray[np.uint8], bounds: NDArray[np.int64]) -> NDArray[np.uint8] | None:
+    """Return bytes, padded with zeros, that are in the order of `natural_key`.
+
+    Of each text and number: the text, 0, one more than the digits of the number, these, and a byte for the zeros before
+    it. UTF-8 has the order of the characters. A name ends with a text, so the last number is none.
+    """
+    runs = _DigitRuns.of(chars, bounds)
+    kept = runs.kept(len(chars))
+    before, after = np.zeros(len(chars), np.int8), np.zeros(len(chars), np.int8)
+    before[runs.start], after[runs.end - 1] = 2, 1
+    place = np.concatenate([[0], np.cumsum(before + kept + after, dtype=np.int64)])  # of all keys in a row
+    sizes = np.diff(place[bounds]) + 3
+    if sizes.max() > _WIDEST or not chars.all():
+        return None
+    keys = np.zeros((len(sizes), -(-int(sizes.max()) // 8) * 8), np.uint8)
+    shift = np.arange(len(sizes)) * keys.shape[1] - place[bounds[:-1]]
+    flat, shifts = keys.reshape(-1), np.repeat(shift, np.diff(bounds))
+    flat[(place[:-1] + before + shifts)[kept]] = chars[kept]
+    flat[place[runs.start] + 1 + shifts[runs.start]] = runs.n_digits + 1
+    flat[place[runs.end] - 1 + shifts[runs.start]] = np.where(runs.n_digits > 0, 255 - runs.n_zeros, runs.n_zeros)
+    flat[place[bounds[1:]] + 1 + shift] = 1
+    return keys
 
 
 @dataclass
-class _Numbered:
-    """Names that are a text without digits and a number: codes of the texts, the numbers, and how long these are."""
+class _DigitRuns:
+    """Runs of digits in names that lie one after another: where they start and end, the zeros in front, the rest."""
 
-    texts: dict[bytes, int]
-    """Their codes; in UTF-8, whose bytes have the order of the characters."""
-    text: NDArray[np.int32]
-    number: NDArray[np.int64]
-    length: NDArray[np.int64]
+    start: NDArray[np.int64]
+    end: NDArray[np.int64]
+    n_zeros: NDArray[np.int64]
+
+    @property
+    def n_digits(self) -> NDArray[np.int64]:
+        """Digits without the zeros in front."""
+        return self.end - self.start - self.n_zeros
 
     @classmethod
-    def of(cls, names: Any) -> "_Numbered | None":
-        """Take names apart; `None` if one is spelled otherwise."""
-        import pyarrow as pa
+    def of(cls, chars: NDArray[np.uint8], bounds: NDArray[np.int64]) -> "_DigitRuns":
+        is_digit = np.zeros(len(chars) + 2, bool)
+        is_digit[1:-1] = (chars >= ord("0")) & (chars <= ord("9"))
+        is_edge = np.zeros(len(chars) + 1, bool)
+        is_edge[bounds] = True
+        start = np.flatnonzero(is_digit[1:] & (is_edge | ~is_digit[:-1]))
+        end = np.flatnonzero(is_digit[:-1] & (is_edge | ~is_digit[1:]))
+        other = np.append(np.flatnonzero(chars != ord("0")), len(chars))
+        return cls(start, end, np.minimum(other[np.searchsorted(other, start)], end) - start)
 
-        n = len(names)
-        _, offsets, data = names.cast(pa.large_string()).buffers()
-        bounds = np.frombuffer(offsets, np.int64)[names.offset : names.offset + n + 1] if n else np.zeros(1, np.int64)
-        chars = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
-        found = cls({}, np.empty(n, np.int32), np.empty(n, np.int64), np.empty(n, np.int64))
-        for start in range(0, n, _AT_ONCE):
-            sizes = np.diff(bounds[start : start + _AT_ONCE + 1])
-            for size in np.unique(sizes).tolist():
-                rows = start + np.flatnonzero(sizes == size)
-                if not found._take(rows, chars[bounds[rows][:, None] + np.arange(size)]):
-                    return None
-        return found
-
-    def _take(self, rows: NDArray[np.int64], chars: NDArray[np.uint8]) -> bool:
-        """Take names of one size apart, (n, size); whether all are a text and a number."""
-        is_digit = (chars >= ord("0")) & (chars <= ord("9"))
-        length = np.logical_and.accumulate(is_digit[:, ::-1], axis=1).sum(axis=1)
-        others = is_digit.sum(axis=1) != length
-        if others.any() or (length == 0).any() or (length > _MOST_DIGITS).any() or not chars.all():
-            return False
-        self.length[rows] = length
-        for n_digits in np.unique(length).tolist():
-            own = length == n_digits
-            digits = chars[own, -n_digits:].astype(np.int64) - ord("0")
-            self.number[rows[own]] = digits @ 10 ** np.arange(n_digits)[::-1]
-            self.text[rows[own]] = self._codes(chars[own, :-n_digits])
-        return True
-
-    def _codes(self, chars: NDArray[np.uint8]) -> NDArray[np.int32]:
-        if not chars.shape[1]:
-            return np.full(len(chars), self.texts.setdefault(b"", len(self.texts)), np.int32)
-        texts, codes = np.unique(np.ascontiguousarray(chars).view(f"S{chars.shape[1]}"), return_inverse=True)
-        return np.array([self.texts.setdefault(text, len(self.texts)) for text in texts.tolist()], np.int32)[
-            codes.reshape(-1)
-        ]
+    def kept(self, n: int) -> NDArray[np.bool_]:
+        """Tell which of all characters are no zeros in front of a number."""
+        step, led = np.zeros(n + 1, np.int8), self.n_zeros > 0
+        step[self.start[led]] += 1
+        step[(self.start + self.n_zeros)[led]] -= 1
+        return np.cumsum(step[:-1], dtype=np.int8) == 0

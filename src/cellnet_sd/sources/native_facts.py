@@ -93,8 +93,9 @@ def _parts(scan: NativeScan, stored: Bytes, roster: Roster, workers: Workers, ke
     if len(starts) == 1:
         kept = None  # done sooner than kept
     found = {} if kept is None else {start: part for start in starts if (part := kept.load(start)) is not None}
+    mapped = None if workers.are_remote else scan  # a second map of the file would page it in anew
     rest = [
-        partial(_part, path, start, roster.headers[start : start + BATCH], kept, is_sent=workers.are_remote)
+        partial(_part, path, start, roster.headers[start : start + BATCH], kept, mapped)
         for start in starts
         if start not in found
     ]
@@ -106,15 +107,15 @@ def _parts(scan: NativeScan, stored: Bytes, roster: Roster, workers: Workers, ke
 
 
 def _part(
-    path: Path, start: int, headers: NDArray[np.int64], kept: "PartStore | None", *, is_sent: bool
+    path: Path, start: int, headers: NDArray[np.int64], kept: "PartStore | None", mapped: NativeScan | None
 ) -> tuple[int, Part | None]:
-    """Read a part, and keep it; it is not returned where it can be loaded instead of being sent."""
+    """Read a part, and keep it; a process that has not mapped the file returns none that can be loaded instead."""
     if kept is not None:
         check_unmoved(path, kept.identity)
-    scan = open_structure(path)
+    scan = open_structure(path) if mapped is None else mapped.with_own_codes()
     part = read_part(scan, Bytes(scan.buf, scan.superblock.ctx), headers)
     is_kept = kept is not None and kept.save(start, part)
-    return start, None if is_kept and is_sent else part
+    return start, None if is_kept and mapped is None else part
 
 
 def _joined(path: Path, stored: Bytes, roster: Roster, parts: Sequence[Part]) -> Facts:

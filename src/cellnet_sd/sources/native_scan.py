@@ -34,7 +34,7 @@ from cellnet_sd.sources.native_values import Bytes, damage, is_decoded
 if TYPE_CHECKING:
     import pyarrow as pa
 
-BATCH: Final = 2**16
+BATCH: Final = 2**15
 """Cells that are scanned at once, and that an interrupted scan loses at most."""
 _CAPTION_FORM: Final = StoredForm("attribute", dtype="text")
 _JSON_FORM: Final = StoredForm("attribute", dtype="JSON text")

@@ -186,24 +186,24 @@ HARD: Final = 0
 SOFT: Final = 1
 EXTERNAL_TYPE: Final = 64
 
-# an object
+# an object: what fits a byte, codes, numbers, and what only members have
 F_KIND: Final = 0
 F_REASON: Final = 1
-F_HEADER: Final = 2
+F_STORAGE: Final = 2
 F_DTYPE: Final = 3
 F_SHAPE: Final = 4
 F_FILL: Final = 5
 F_FILTERS: Final = 6
-F_STORAGE: Final = 7
-F_ADDRESS: Final = 8
-F_SIZE: Final = 9
-F_MASK: Final = 10
-F_CHUNK_SHAPE: Final = 11
-F_CHUNK_START: Final = 12
-F_CHUNK_COUNT: Final = 13
-F_TEXT: Final = 14
-F_TEXT_SIZE: Final = 15
-F_ATTRIBUTES: Final = 16
+F_CHUNK_SHAPE: Final = 7
+F_ATTRIBUTES: Final = 8
+F_HEADER: Final = 9
+F_ADDRESS: Final = 10
+F_SIZE: Final = 11
+F_MASK: Final = 12
+F_CHUNK_START: Final = 13
+F_CHUNK_COUNT: Final = 14
+F_TEXT: Final = 15
+F_TEXT_SIZE: Final = 16
 F_NAME: Final = 17
 F_PARENT: Final = 18
 F_ORDER: Final = 19

@@ -1,8 +1,9 @@
 """The results of a pass over cells, as columns of compact dtypes and tables of what their codes stand for."""
 
 from dataclasses import dataclass, field, fields
+from itertools import pairwise
 from threading import Lock
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,35 +48,90 @@ class Objects:
 
     kind: NDArray[np.uint8]
     reason: NDArray[np.uint8]
-    header: Ints
+    storage: NDArray[np.uint8]
     dtype: Codes
     shape: Codes
     fill: Codes
     filters: Codes
-    storage: NDArray[np.uint8]
+    chunk_shape: Codes
+    attributes: Codes
+    header: Ints
     address: Ints
     size: Ints
-    mask: NDArray[np.uint32]
-    chunk_shape: Codes
+    mask: Ints
     chunk_start: Ints
     chunk_count: Ints
     text: Ints
     text_size: Ints
-    attributes: Codes
 
     def __len__(self) -> int:
         return self.kind.size
 
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Room for the rows of objects, a column for each field but those of members alone, in the order of `codes.F_…`.
+
+    Parameters
+    ----------
+    small, coded, wide
+        (fields, slots, n).
+    """
+
+    small: NDArray[np.uint8]
+    coded: Codes
+    wide: Ints
+
     @classmethod
-    def of(cls, columns: Ints) -> Self:
-        """Return the columns of objects from rows (fields, n) in the order of `codes.F_…`, their codes final."""
-        small = {"kind": np.uint8, "reason": np.uint8, "storage": np.uint8, "mask": np.uint32}
-        wide = {"header", "address", "size", "chunk_start", "chunk_count", "text", "text_size"}
-        found = {}
-        for number, column in enumerate(item.name for item in fields(cls)):
-            dtype = small.get(column, np.int64 if column in wide else np.int32)
-            found[column] = np.maximum(columns[number], 0 if column in small else -1).astype(dtype, copy=False)
-        return cls(**found)
+    def room(cls, slots: int, n: int) -> Self:
+        """Return room for the objects in `slots` slots of `n` cells."""
+        shapes = [(stop - start, slots, n) for start, stop in pairwise(_GROUPS)]
+        return cls(np.empty(shapes[0], np.uint8), np.empty(shapes[1], np.int32), np.empty(shapes[2], np.int64))
+
+    @classmethod
+    def of(cls, rows: Ints) -> Self:
+        """Return rows (n, fields) as the columns of one slot."""
+        columns = cls.room(1, len(rows))
+        for start in range(0, len(rows), AT_ONCE):
+            columns.put(start, rows[start : start + AT_ONCE])
+        return columns
+
+    def put(self, start: int, rows: Ints) -> None:
+        """Put rows (n * slots, fields), slot by slot of each cell, at the cells from `start` on."""
+        slots = self.small.shape[1]
+        cells = slice(start, start + len(rows) // slots)
+        small, coded, wide = (
+            rows[:, first:last].reshape(-1, slots, last - first).T for first, last in pairwise(_GROUPS)
+        )
+        self.small[:, :, cells] = np.maximum(small, 0)
+        self.coded[:, :, cells], self.wide[:, :, cells] = np.maximum(coded, -1), np.maximum(wide, -1)
+
+    def settled(self, slot: int, translated: list[Codes], known: "Known") -> Objects:
+        """Return the objects of a slot with their final codes; datasets whose messages are not known are left."""
+        kind, reason, storage = self.small[:, slot]
+        *coded, attributes = self.coded[:, slot]
+        final = [translated[table][column] for table, column in zip(_TABLES, coded, strict=True)]
+        wide = self.wide[:, slot]
+        wide[_MASK] = np.maximum(wide[_MASK], 0)
+        columns = [kind, reason, storage, *final, attributes, *wide]
+        objects = Objects(**dict(zip((column.name for column in fields(Objects)), columns, strict=True)))
+        for column, values, why in (
+            (objects.dtype, known.dtypes.values, Reason.DATATYPE),
+            (objects.filters, known.filters.values, Reason.FILTER_VERSION),
+            (objects.fill, known.fills.values, Reason.FILL_VERSION),
+        ):
+            if None in values:
+                unknown = np.array([*(value is None for value in values), False])[column]
+                unknown &= kind == Kind.DATASET
+                reason[unknown], kind[unknown] = why, Kind.FALLBACK
+        return objects
+
+
+_GROUPS: Final = (codes.F_KIND, codes.F_DTYPE, codes.F_HEADER, codes.F_NAME)
+_MASK: Final = codes.F_MASK - codes.F_HEADER
+_TABLES: Final = (codes.T_DTYPE, codes.T_SHAPE, codes.T_FILL, codes.T_FILTERS, codes.T_CHUNK_SHAPE)
+AT_ONCE: Final = 512
+"""Cells whose rows the caches hold until they are turned to columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,37 +256,3 @@ class Known:
 
 def _numbers(message: bytes, width: int) -> tuple[int, ...]:
     return tuple(int.from_bytes(message[i : i + width], "little") for i in range(0, len(message), width))
-
-
-_PIECE = 512
-_COLUMNS = (codes.F_DTYPE, codes.F_SHAPE, codes.F_FILL, codes.F_FILTERS, codes.F_CHUNK_SHAPE)
-_TABLES = (codes.T_DTYPE, codes.T_SHAPE, codes.T_FILL, codes.T_FILTERS, codes.T_CHUNK_SHAPE)
-
-
-def settled(rows: Ints, translated: list[Codes], known: Known) -> Objects:
-    """Return rows of objects as columns, with their final codes; datasets whose messages are not known here are left.
-
-    The rows are `codes.F_…` of each object.
-    """
-    columns = _turned(rows)
-    for column, table in zip(_COLUMNS, _TABLES, strict=True):
-        columns[column] = translated[table][columns[column]]
-    for column, values, reason in (
-        (codes.F_DTYPE, known.dtypes.values, Reason.DATATYPE),
-        (codes.F_FILTERS, known.filters.values, Reason.FILTER_VERSION),
-        (codes.F_FILL, known.fills.values, Reason.FILL_VERSION),
-    ):
-        if None in values:
-            unknown = np.array([*(value is None for value in values), False])[columns[column]]
-            unknown &= columns[codes.F_KIND] == Kind.DATASET
-            columns[codes.F_REASON, unknown] = reason
-            columns[codes.F_KIND, unknown] = Kind.FALLBACK
-    return Objects.of(columns)
-
-
-def _turned(rows: Ints) -> Ints:
-    """Return the transpose, piece by piece: a row at a time would miss the caches with each number."""
-    columns = np.empty(rows.shape[::-1], rows.dtype)
-    for start in range(0, len(rows), _PIECE):
-        columns[:, start : start + _PIECE] = rows[start : start + _PIECE].T
-    return columns

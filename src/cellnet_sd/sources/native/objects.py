@@ -2,21 +2,14 @@
 
 import numpy as np
 
-from cellnet_sd.sources.native import codes
 from cellnet_sd.sources.native.cells import Outputs, read_object
-from cellnet_sd.sources.native.codes import C_MORE_LINKS, C_STATUS, F_HEADER, FIELDS, GROW
-from cellnet_sd.sources.native.columns import Members, Objects, settled
+from cellnet_sd.sources.native.codes import C_MORE_LINKS, C_STATUS, F_HEADER, GROW
+from cellnet_sd.sources.native.columns import Columns, Members
 from cellnet_sd.sources.native.compiled import Bytes, Ints, compiled
 from cellnet_sd.sources.native.interning import Tables
+from cellnet_sd.sources.native.passes import Pass
 from cellnet_sd.sources.native.primitives import copy_numbers
-from cellnet_sd.sources.native.scan import (
-    Batch,
-    NativeScan,
-    attribute_columns,
-    chunk_columns,
-    new_outputs,
-    run,
-)
+from cellnet_sd.sources.native.scan import Batch, NativeScan, attribute_columns, chunk_columns
 from cellnet_sd.sources.native.work import Work
 
 _USE = 1
@@ -39,14 +32,15 @@ def read_objects(buf: Bytes, ctx: Ints, headers: Ints, start: int, w: Work, tabl
 
 def objects_at(scan: NativeScan, headers: Ints) -> Batch:
     """Return what is at some headers, as the groups of a batch: one entry each, with its attributes."""
-    outputs = new_outputs(0)._replace(objects=np.empty((headers.size, FIELDS), np.int64))
-    ctx, outputs, translated = run(scan, read_objects, headers, outputs)
-    nothing = Objects.of(np.empty((FIELDS, 0), np.int64))
+    done = Pass.over(scan.superblock, scan.known, headers.size)
+    columns = Columns.of(done.rows(read_objects, headers, 1, 0))
+    translated = done.translated()
+    _, attributes, chunks = done.found()
     none = np.empty(0, np.int64)
     return Batch(
         {},
-        settled(outputs.objects, translated, scan.known),
-        Members(nothing, none.astype(np.int32), none, none),
-        attribute_columns(outputs.attributes[: ctx[codes.C_ATTRIBUTES]], translated),
-        chunk_columns(outputs.chunks[: ctx[codes.C_CHUNKS]]),
+        columns.settled(0, translated, scan.known),
+        Members(Columns.room(1, 0).settled(0, translated, scan.known), none.astype(np.int32), none, none),
+        attribute_columns(attributes, translated),
+        chunk_columns(chunks),
     )

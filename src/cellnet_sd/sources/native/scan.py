@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from cellnet_sd.layout import Component
 from cellnet_sd.sources.native import codes
-from cellnet_sd.sources.native.cells import Outputs, read_cells
-from cellnet_sd.sources.native.codes import FIELDS, Kind, Reason
-from cellnet_sd.sources.native.columns import Attributes, Chunks, Codes, Known, Members, Objects, settled
+from cellnet_sd.sources.native.cells import read_cells
+from cellnet_sd.sources.native.codes import Kind, Reason
+from cellnet_sd.sources.native.columns import AT_ONCE, Attributes, Chunks, Codes, Columns, Known, Members, Objects
 from cellnet_sd.sources.native.compiled import (
     Bytes,
     Ints,
@@ -26,17 +26,12 @@ from cellnet_sd.sources.native.compiled import (
 )
 from cellnet_sd.sources.native.containers import classify, list_links
 from cellnet_sd.sources.native.headers import read_header
-from cellnet_sd.sources.native.interning import Tables, grown, intern, new_tables
+from cellnet_sd.sources.native.interning import intern, new_tables
+from cellnet_sd.sources.native.passes import Pass, new_outputs
 from cellnet_sd.sources.native.primitives import lookup3
 from cellnet_sd.sources.native.superblock import Superblock, budget, read_superblock
 from cellnet_sd.sources.native.walk import NO_CELLS, Cells, Container, Other, walk
-from cellnet_sd.sources.native.work import SLOTS, new_work, with_room
-
-BATCH: Final = 65_536
-"""Cells that one pass should take: its memory is about 1.2 kB per cell."""
-
-_BYTES_PER_ROW: Final = 32
-"""The least that a member, attribute or chunk takes in the file."""
+from cellnet_sd.sources.native.work import SLOTS, new_work
 
 
 class Batch(NamedTuple):
@@ -95,15 +90,21 @@ class NativeScan:
     def __len__(self) -> int:
         return len(self.cells)
 
+    def with_own_codes(self) -> Self:
+        """Return the scan with codes that do not depend on what other threads meet first."""
+        return replace(self, known=Known())
+
     def read(self, start: int = 0, stop: int | None = None) -> Batch:
-        """Read all objects of the cells in `start:stop`; see `BATCH` for how many to take at once."""
+        """Read all objects of the cells in `start:stop`: about 0.8 kB for each."""
         return self.read_at(self.cells.header[start:stop])
 
     def read_at(self, headers: Ints) -> Batch:
         """Read all objects of the cells whose groups have their headers at `headers`."""
-        ctx, outputs, translated = run(self, read_cells, headers, new_outputs(headers.size))
-        used = ctx[[codes.C_MEMBERS, codes.C_ATTRIBUTES, codes.C_CHUNKS]].tolist()
-        return _batch(outputs, used, translated, self.known)
+        done = Pass.over(self.superblock, self.known, headers.size)
+        columns = Columns.room(SLOTS, headers.size)
+        for start in range(0, headers.size, AT_ONCE):
+            columns.put(start, done.rows(read_cells, headers[start : start + AT_ONCE], SLOTS, start))
+        return _batch(done, columns, self.known)
 
 
 def scan_structure(path: Path) -> NativeScan:
@@ -204,62 +205,18 @@ def _mapped(path: Path) -> Bytes:
         return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
 
 
-def run(
-    scan: NativeScan, read: Callable[..., int], headers: Ints, outputs: Outputs
-) -> tuple[Ints, Outputs, list[Codes]]:
-    """Read what is at `headers` into outputs that grow where they are full; return the final state and codes too."""
-    buf, n = scan.buf, headers.size
-    ctx = scan.superblock.ctx.copy()
-    ctx[codes.C_STEPS] = budget(buf.size)
-    ctx[codes.C_ROWS] = 100_000 + buf.size // _BYTES_PER_ROW
-    tables, work = new_tables(1024), new_work()
-    done = 0
-    while (done := read(buf, ctx, headers, done, work, tables, outputs)) < n:
-        if (larger := with_room(ctx, work)) is not None:
-            work = larger
-        else:
-            tables, outputs = _larger(buf, ctx, tables, outputs)
-    return ctx, outputs, scan.known.translate(buf, tables, *ctx[[codes.C_OFFSETS, codes.C_LENGTHS]].tolist())
-
-
-def new_outputs(n: int) -> Outputs:
-    """Return room for what is mostly found in so many cells."""
-    return Outputs(
-        np.empty((n * SLOTS, FIELDS), np.int64),
-        np.empty((4 * n + 64, FIELDS), np.int64),
-        np.empty((4 * n + 64, codes.ATTRIBUTE_COLUMNS), np.int64),
-        np.empty((n + 64, codes.CHUNK_COLUMNS), np.int64),
-    )
-
-
-def _larger(buf: Bytes, ctx: Ints, tables: Tables, outputs: Outputs) -> tuple[Tables, Outputs]:
-    """Return tables and outputs with twice the room where they are more than half full."""
-    capacity = tables.entries.shape[1]
-    if 2 * tables.counts.max() >= capacity:
-        tables = grown(buf, ctx, tables)
-    used = ctx[[codes.C_MEMBERS, codes.C_ATTRIBUTES, codes.C_CHUNKS]].tolist()
-    arrays = [_doubled(array, n) for array, n in zip(outputs[1:], used, strict=True)]
-    return tables, Outputs(outputs.objects, *arrays)
-
-
-def _doubled(array: Ints, used: int) -> Ints:
-    larger = np.empty((2 * array.shape[0], array.shape[1]), np.int64)
-    larger[:used] = array[:used]
-    return larger
-
-
-def _batch(outputs: Outputs, used: list[int], translated: list[Codes], known: Known) -> Batch:
-    """Return a pass's rows as columns."""
-    n = outputs.objects.shape[0] // SLOTS
-    members, attributes, chunks = (rows[:count] for rows, count in zip(outputs[1:], used, strict=True))
-    slots = [settled(outputs.objects[slot::SLOTS], translated, known) for slot in range(SLOTS)]
-    names = translated[codes.T_NAME]
+def _batch(done: Pass, columns: Columns, known: Known) -> Batch:
+    """Return what a pass over cells has found."""
+    members, attributes, chunks = done.found()
+    translated = done.translated()
+    slots = [columns.settled(slot, translated, known) for slot in range(SLOTS)]
+    names, n = translated[codes.T_NAME], columns.small.shape[2]
     attributes[:, codes.A_PARENT] = _parents(attributes[:, codes.A_PARENT], n)
     return Batch(
         dict(zip(Component, slots[1:], strict=True)),
         slots[0],
         Members(
-            settled(members, translated, known),
+            Columns.of(members).settled(0, translated, known),
             names[members[:, codes.F_NAME]],
             _parents(members[:, codes.F_PARENT], n),
             members[:, codes.F_ORDER].copy(),
