@@ -33,9 +33,12 @@ if TYPE_CHECKING:
 Ints = NDArray[np.int64]
 _BLOCK: Final = 64
 """Cells that a thread takes at a time."""
+_PACKED_BLOCK: Final = 2**10
+"""As many where what they leave is kept: large pieces of memory, which the system gives in huge pages."""
+_PAGE: Final = 2**12
 _GAP: Final = 2**16
 _RUN: Final = 2**22
-"""Bytes between two runs that are still read as one, and the most that is read as one."""
+"""Bytes between two runs that are still read, or fetched from the disk, as one, and the most that is."""
 _NUMBERS: Final = frozenset(np.dtype(code).str for code in ("f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4"))
 """Dtypes of profiles that compiled code packs: little-endian on all machines that Numba knows."""
 
@@ -172,7 +175,7 @@ class NativeReader:
         order = np.flatnonzero(np.append(fits, False)[self.located.code[rows]])
         order = order[np.argsort(self.located.address[rows[order]], kind="stable")]
         self._bring(rows[order])
-        blocks = _blocks(order)
+        blocks = _blocks(order, min(_PACKED_BLOCK, max(_BLOCK, -(-len(order) // (4 * self.n_threads)))))
         counts = np.full(len(rows), -1, np.int64)
         parts = list(self._spread(partial(self._packed, rows, length, counts), blocks))
         return self._in_order(blocks, parts, counts)
@@ -262,21 +265,33 @@ def _decoder(layout: Layout) -> tuple[Callable[[memoryview], Buffer], int]:
 
 
 def runs_of(path: Path, address: Ints, size: Ints) -> Iterator[memoryview]:
-    """Yield runs of bytes of a file, given in file order; those close together are read at once."""
+    """Yield runs of bytes of a file, given in file order.
+
+    The system is told to fetch those that are near each other in one go; what lies between them is not copied.
+    """
+    begins, ends = address.tolist(), (address + size).tolist()
     with path.open("rb") as file:
         descriptor = file.fileno()
-        start = 0
-        ends = (address + size).tolist()
-        begins = address.tolist()
-        while start < len(begins):
-            stop = start + 1
-            while stop < len(begins) and begins[stop] <= ends[stop - 1] + _GAP and ends[stop] - begins[start] <= _RUN:
-                stop += 1
-            base, last = begins[start], max(ends[start:stop])
-            data = memoryview(os.pread(descriptor, max(0, last - base), base))
-            for at in range(start, stop):
-                yield data[begins[at] - base : ends[at] - base]
-            start = stop
+        for near in _together(begins, ends, _GAP):
+            if near.stop - near.start > 1 and hasattr(os, "posix_fadvise"):  # not on macOS and Windows
+                base, last = begins[near.start], max(ends[near])
+                os.posix_fadvise(descriptor, base, max(0, last - base), os.POSIX_FADV_WILLNEED)
+            for run in _together(begins[near], ends[near], _PAGE):
+                own = slice(near.start + run.start, near.start + run.stop)
+                base, last = begins[own.start], max(ends[own])
+                data = memoryview(os.pread(descriptor, max(0, last - base), base))
+                yield from (data[begins[at] - base : ends[at] - base] for at in range(own.start, own.stop))
+
+
+def _together(begins: list[int], ends: list[int], gap: int) -> Iterator[slice]:
+    """Yield which of the runs lie within `gap` of the one before, few enough to be read at once."""
+    start = 0
+    while start < len(begins):
+        stop = start + 1
+        while stop < len(begins) and begins[stop] <= ends[stop - 1] + gap and ends[stop] - begins[start] <= _RUN:
+            stop += 1
+        yield slice(start, stop)
+        start = stop
 
 
 def _blocks(order: NDArray[Any], size: int = _BLOCK) -> list[Ints]:
