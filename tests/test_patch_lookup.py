@@ -179,6 +179,21 @@ def test_patches_come_from_the_store_when_the_source_is_gone(sdata: sd.SpatialDa
         cn.patches(stored, "wsi")
 
 
+def test_an_element_of_a_store_is_read_without_dask_until_it_is_changed(
+    sdata: sd.SpatialData, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sdata.write(path.with_name("a.zarr"))
+    stored = sd.read_zarr(path.with_name("a.zarr"))
+    path.unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr("dask.array.Array.__array__", lambda *_, **__: pytest.fail("dask was asked"))
+        check(stored)
+    for name in [name for name in stored.images if name.endswith("cell_patches")]:
+        stored.images[name].data = 255 - stored.images[name].data
+    with quiet():
+        assert cn.patches(stored)[[8, 3]].values[:, 0, 0, 0].tolist() == [255 - 8, 255 - 3]
+
+
 def test_a_table_of_another_name_is_found_by_it(sdata: sd.SpatialData) -> None:
     sdata.tables["chosen"] = sdata["table"][[4, 3]].copy()
     with quiet():
