@@ -11,7 +11,7 @@ import numpy as np
 from msgspec.structs import astuple
 
 from cellnet_sd import keys
-from cellnet_sd.conversion.frugal import frugal
+from cellnet_sd.conversion.frugal import frugal, give_back
 from cellnet_sd.conversion.matrix import Profiles, StagedMatrix, rows_of_part
 from cellnet_sd.conversion.texts import Captions, Part
 from cellnet_sd.conversion.workspace import Job, Workspace, remove, workspace
@@ -234,13 +234,15 @@ class _Conversion:
             self.space.run(captions.jobs(table), "Writing captions", self.workers)
 
     def _once(self, name: str, make: Callable[[], None]) -> None:
-        """Make the output without its bulk, from nothing, unless an earlier run has."""
+        """Make the output without its bulk, from nothing, unless an earlier run has; then the table is let go of."""
 
         def run() -> None:
             remove(self.space.output)
             make()
 
         self.space.run([Job(name, run)], "Writing the table", Threads(1))
+        del self.adata
+        give_back()
 
     def _anndata_zarr(self) -> None:
         from cellnet_sd.conversion.tables import without_values

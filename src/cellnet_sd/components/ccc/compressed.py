@@ -52,8 +52,8 @@ def decode_compressed(found: Compressed, rows: Ints, layout: CCCLayout, context:
     value, n_inexact = as_float([found.data])
     links = CCCLinks(
         rows=senders,
-        sender=senders[cell],
-        receiver=columns.receivers(senders[cell], found.indices.astype(np.int64)),
+        sender=senders[cell].astype(np.int32),
+        receiver=columns.receivers(senders[cell], found.indices.astype(np.int64)).astype(np.int32),
         pair=codes[line % len(codes)],
         value=value,
         pairs=tuple(vocabulary.codes),

@@ -240,8 +240,8 @@ def _links(
     scores = layout.form is Form.SCORES
     return CCCLinks(
         rows=np.array(decoded, dtype=np.int64),
-        sender=_joined(sender, np.int64),
-        receiver=_joined([_receivers(p, o, scores=scores) for p, o in zip(parts, own, strict=True)], np.int64),
+        sender=_joined(sender, np.int32),
+        receiver=_joined([_receivers(p, o, scores=scores) for p, o in zip(parts, own, strict=True)], np.int32),
         pair=_joined([_pair_codes(p, o) for p, o in zip(parts, own, strict=True)], np.int32),
         value=value,
         pairs=tuple(vocabulary.codes),

@@ -36,7 +36,7 @@ class CCCLinks:
     rows
         Rows in the file of the cells that were decoded.
     sender, receiver
-        Rows in the file, int64. `NO_RECEIVER` for scores, which have none.
+        Rows in the file, int32, of which memory holds twice as many. `NO_RECEIVER` for scores, which have none.
     pair
         int32 code into `pairs`, or `NO_PAIR`.
     value
@@ -54,8 +54,8 @@ class CCCLinks:
     """
 
     rows: NDArray[np.int64]
-    sender: NDArray[np.int64]
-    receiver: NDArray[np.int64]
+    sender: NDArray[np.int32]
+    receiver: NDArray[np.int32]
     pair: NDArray[np.int32]
     value: NDArray[Any]
     pairs: tuple[str, ...]
@@ -70,9 +70,10 @@ class CCCLinks:
     @property
     def n_unstored(self) -> int:
         """Number of links that only another cell stores: their sender was decoded and does not have them."""
-        senders = self.mentioned // self.n_file if len(self.mentioned) else self.mentioned
-        told = self.mentioned[np.isin(senders, self.rows)]
-        return len(np.setdiff1d(told, self.sender * self.n_file + self.receiver))
+        if not len(self.mentioned):
+            return 0
+        told = self.mentioned[np.isin(self.mentioned // self.n_file, self.rows)]
+        return len(np.setdiff1d(told, self.sender.astype(np.int64) * self.n_file + self.receiver))
 
 
 def concat(parts: Sequence[CCCLinks]) -> CCCLinks:
