@@ -5,6 +5,7 @@ import pickle
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +29,26 @@ SMALL = 2**16
 """Memory that cuts a tissue of some hundred cells into a dozen parts."""
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Client]:
-    """Return the client of a cluster of two processes of one thread each; workers that die are replaced.
+@contextmanager
+def opened_cluster(**config: Any) -> Iterator[Client]:
+    """Open a cluster of two processes of one thread each; workers that die are replaced.
 
     Its dashboard has a port of its own: that two clusters of two test processes want the same one is a warning.
     """
     with (
-        dask.config.set({"distributed.worker.daemon": False, "distributed.scheduler.allowed-failures": 1}),
+        dask.config.set({"distributed.worker.daemon": False, **config}),
         LocalCluster(
             n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Client]:
+    """Return the client of a cluster."""
+    with opened_cluster() as client:
         yield client
 
 
@@ -135,10 +143,13 @@ def test_the_errors_of_workers_are_those_of_this_process(client: Client, tissue:
     assert not list(tmp_path.iterdir()), "it is the file's fault: nothing is kept"
 
 
-def test_a_piece_that_kills_every_worker_is_given_up_with_advice(client: Client) -> None:
+def test_a_piece_that_kills_every_worker_is_given_up_with_advice() -> None:
     from cellnet_sd.workers import Cluster
 
-    with pytest.raises(ClusterError, match="memory runs out"):
+    with (
+        opened_cluster(**{"distributed.scheduler.allowed-failures": 1}) as client,
+        pytest.raises(ClusterError, match="memory runs out"),
+    ):
         list(Cluster(client).run([_die]))
 
 

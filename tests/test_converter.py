@@ -16,13 +16,13 @@ import pandas as pd
 import pytest
 import spatialdata as sd
 import zarr
-from spatialdata.transformations import get_transformation
 
 import cellnet_sd as cn
 from cellnet_sd.components.images import Agreement, Block, Mosaic
 from cellnet_sd.conversion import matrix
 from cellnet_sd.conversion.workspace import workspace
 from cellnet_sd.errors import ConversionError, LayoutError, OutputExistsError
+from same_data import assert_same_data, assert_same_table
 from sound_file import full_file
 from spellings import write
 from truth_checks import quiet
@@ -43,46 +43,12 @@ def convert(path: Path, out: Path, **options: Any) -> Path:
         return cn.convert(path, out, **options)
 
 
-def assert_same_table(got: ad.AnnData, expected: ad.AnnData) -> None:
-    """Compare two tables in everything that is read."""
-    pd.testing.assert_frame_equal(got.obs, expected.obs, check_column_type=False)
-    pd.testing.assert_frame_equal(got.var, expected.var)
-    assert (got.X != expected.X).nnz == 0
-    assert got.X.dtype == np.float32
-    for key in expected.obsm:
-        np.testing.assert_array_equal(got.obsm[key], expected.obsm[key])
-    assert set(got.obsp) == set(expected.obsp)
-    for key in expected.obsp:
-        assert (got.obsp[key] != expected.obsp[key]).nnz == 0
-    assert dict(got.uns["cellnet_sd"]) == expected.uns["cellnet_sd"]
-    assert got.uns["log1p"] == expected.uns["log1p"]
-    assert got.uns["ccc"]["connectivities_key"] == expected.uns["ccc"]["connectivities_key"]
-
-
-def _levels(image: Any) -> list[Any]:
-    """Return the pixels of each level of an image."""
-    return [level["image"].values for level in image.values()] if hasattr(image, "children") else [image.values]
-
-
 def test_zarr_holds_what_read_gives(path: Path, tmp_path: Path) -> None:
     out = convert(path, tmp_path / "out.zarr")
     assert out == tmp_path / "out.zarr"
     with quiet():
         expected = cn.read(path)
-    got = sd.read_zarr(out)
-    assert_same_table(got["table"], expected["table"])
-    assert set(got.images) == set(expected.images)
-    assert set(got.shapes) == set(expected.shapes)
-    assert set(got.coordinate_systems) == set(expected.coordinate_systems)
-    for name, image in expected.images.items():
-        for stored, read in zip(_levels(got.images[name]), _levels(image), strict=True):
-            np.testing.assert_array_equal(stored, read)
-            assert stored.dtype == read.dtype
-        assert get_transformation(got.images[name], get_all=True) == get_transformation(image, get_all=True)
-    pd.testing.assert_frame_equal(
-        pd.DataFrame(got.shapes["plain_cells"]), pd.DataFrame(expected.shapes["plain_cells"]), check_names=False
-    )
-    assert got.attrs["cellnet_sd"] == expected.attrs["cellnet_sd"]
+    assert_same_data(sd.read_zarr(out), expected)
 
 
 def test_h5ad_holds_what_read_anndata_gives(path: Path, tmp_path: Path) -> None:
@@ -224,12 +190,7 @@ def _contents(store: Path) -> dict[str, bytes]:
 
 def test_a_slide_of_a_store_is_the_slide_that_is_read_on_every_level(tmp_path: Path) -> None:
     path = _tissue(tmp_path)
-    got, expected = sd.read_zarr(convert(path, tmp_path / "out.zarr")), cn.read(path)
-    for name, image in expected.images.items():
-        for stored, read in zip(_levels(got.images[name]), _levels(image), strict=True):
-            np.testing.assert_array_equal(stored, read)
-        assert get_transformation(got.images[name], get_all=True) == get_transformation(image, get_all=True)
-    assert (got["table"].X != expected["table"].X).nnz == 0
+    assert_same_data(sd.read_zarr(convert(path, tmp_path / "out.zarr")), cn.read(path))
 
 
 def test_a_table_alone_can_be_a_zarr(path: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from cellnet_sd.datasets import SyntheticTissue
 from cellnet_sd.errors import CellNetWarning
 from cellnet_sd.layout import Component
 from counting import counted
+from same_data import assert_true_slides, placed
 
 
 @pytest.fixture(scope="module")
@@ -36,32 +37,8 @@ def warned() -> Iterator[Callable[[], str]]:
         yield lambda: "\n".join(str(each.message) for each in caught if issubclass(each.category, CellNetWarning))
 
 
-def _placed(sdata: object, slide: str) -> tuple[np.ndarray, int, int]:
-    """Return the rebuilt slide (y, x, c), and where its corner is."""
-    element = sdata.images[keys.tissue_image(slide)]["scale0"]["image"]
-    matrix = get_transformation(sdata.images[keys.tissue_image(slide)], slide).to_affine_matrix(("x", "y"), ("x", "y"))
-    np.testing.assert_array_equal(matrix[:2, :2], np.eye(2))
-    left, top = matrix[:2, 2].astype(int).tolist()
-    return np.moveaxis(element.values, 0, -1), top, left
-
-
 def test_every_pixel_that_a_patch_shows_is_that_of_the_slide(truth: SyntheticTissue) -> None:
-    sdata = cn.read(truth.path, expression=False, ccc=False)
-    side = 200
-    for name, slide in truth.slides.items():
-        rebuilt, top, left = _placed(sdata, name)
-        seen = np.zeros(rebuilt.shape[:2], bool)
-        for x, y in truth.cells.loc[truth.cells.slide == name, ["x", "y"]].to_numpy():
-            seen[int(y) - side // 2 - top :, int(x) - side // 2 - left :][:side, :side] = True
-        assert seen.any()
-        assert (rebuilt[~seen] == 255).all()
-        rows = np.arange(rebuilt.shape[0])[:, None] + top
-        columns = np.arange(rebuilt.shape[1])[None, :] + left
-        on_slide = (rows >= 0) & (rows < slide.shape[0]) & (columns >= 0) & (columns < slide.shape[1])
-        expected = np.full(rebuilt.shape, 255, np.uint8)
-        inside = np.nonzero(on_slide & seen)
-        expected[inside] = slide[inside[0] + top, inside[1] + left]
-        np.testing.assert_array_equal(rebuilt, expected)
+    assert_true_slides(cn.read(truth.path, expression=False, ccc=False), truth, side=200)
 
 
 def test_agreement_with_other_patches_is_reported(truth: SyntheticTissue) -> None:
@@ -139,7 +116,7 @@ def test_spatialdata_queries_it(truth: SyntheticTissue) -> None:
     )
     cut = box.images["slide_1_tissue"]["scale0"]["image"].values
     assert cut.shape[1:] == (260, 220)
-    rebuilt, top, left = _placed(sdata, "slide_1")
+    rebuilt, top, left = placed(sdata, "slide_1")
     expected = rebuilt[200 - top : 460 - top, 200 - left : 420 - left]
     np.testing.assert_array_equal(np.moveaxis(cut, 0, -1), expected)
 
@@ -152,7 +129,7 @@ def test_real_slides_agree_with_every_patch_over_them(name: str, request: pytest
     patches = cn.patches(sdata, "tissue")
     height, width = patches.shape[1:3]
     for slide in table.obs.slide.cat.categories:
-        rebuilt, top, left = _placed(sdata, slide)
+        rebuilt, top, left = placed(sdata, slide)
         for at in np.flatnonzero(table.obs.slide == slide).tolist():
             x, y = np.floor(table.obsm["spatial"][at]).astype(int)
             rows = slice(y - height // 2 - top, y - height // 2 - top + height)
