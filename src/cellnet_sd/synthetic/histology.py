@@ -150,11 +150,12 @@ def _paint_vessels(rng: np.random.Generator, stains: _Stains, tissue: Tissue, mp
 
 
 def nuclei(cells: Cells, mpp: float) -> Ellipses:
-    """Return the outlines of the nuclei: none reaches into its neighbour."""
+    """Return the outlines of the nuclei: none reaches into its neighbour, unless both are at one pixel."""
     length = cells.diameter * _of_type("nucleus")[cells.kind] / 2 / mpp
     roundness = _of_type("roundness")[cells.kind]
     length = np.minimum(length, cells.room * np.where(roundness < 0.5, 1.4, 1.05))
-    return Ellipses(cells.xy, length, np.maximum(length * roundness, 1.2 / mpp), cells.angle)
+    least = 1.2 / mpp
+    return Ellipses(cells.xy, np.maximum(length, least), np.maximum(length * roundness, least), cells.angle)
 
 
 def _paint_nuclei(rng: np.random.Generator, stains: _Stains, cells: Cells, mpp: float) -> None:
