@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
+from threading import local
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 Ints = NDArray[np.int64]
 _BLOCK: Final = 64
 """Cells that a thread takes at a time."""
-_PACKED_BLOCK: Final = 2**10
-"""As many where what they leave is kept: large pieces of memory, which the system gives in huge pages."""
 _PAGE: Final = 2**12
 _GAP: Final = 2**16
 _RUN: Final = 2**22
@@ -53,6 +52,37 @@ class _Part(NamedTuple):
     indices: NDArray[np.int32]
     values: NDArray[np.float32]
     n_inexact: int
+
+
+class _Growing:
+    """The packed rows of blocks, one after another, in memory that grows with them."""
+
+    def __init__(self, n_parts: int) -> None:
+        self.indices, self.values = np.empty(0, np.int32), np.empty(0, np.float32)
+        self.end = self.n_inexact = 0
+        self._to_come = n_parts
+
+    def append(self, part: _Part) -> None:
+        """Append a part; the memory that the others will need is guessed from it."""
+        n = len(part.indices)
+        if self.end + n > len(self.indices):
+            room = self.end + n * self._to_come + n // 8 + 1
+            self.indices, self.values = _larger(self.indices, self.end, room), _larger(self.values, self.end, room)
+        own = slice(self.end, self.end + n)
+        self.indices[own], self.values[own] = part.indices, part.values
+        self.end, self.n_inexact, self._to_come = own.stop, self.n_inexact + part.n_inexact, self._to_come - 1
+
+    def in_order(self, order: Ints, counts: Ints) -> Packed:
+        """Return the rows as they were asked for; `order` is that of the parts, `counts` by row."""
+        indices, values = self.indices, self.values
+        if (order[:-1] > order[1:]).any():
+            indices, values = np.empty(self.end, np.int32), np.empty(self.end, np.float32)
+            for target, source in _runs(order, counts, np.cumsum(np.maximum(counts, 0))):
+                indices[target], values[target] = self.indices[source], self.values[source]
+        else:
+            indices.resize(self.end, refcheck=False)
+            values.resize(self.end, refcheck=False)
+        return Packed(counts, indices, values, self.n_inexact)
 
 
 LEFT: Final = Left()
@@ -175,47 +205,37 @@ class NativeReader:
         order = np.flatnonzero(np.append(fits, False)[self.located.code[rows]])
         order = order[np.argsort(self.located.address[rows[order]], kind="stable")]
         self._bring(rows[order])
-        blocks = _blocks(order, min(_PACKED_BLOCK, max(_BLOCK, -(-len(order) // (4 * self.n_threads)))))
         counts = np.full(len(rows), -1, np.int64)
-        parts = list(self._spread(partial(self._packed, rows, length, counts), blocks))
-        return self._in_order(blocks, parts, counts)
+        work = partial(self._packed, rows, length, counts, local())
+        blocks = _blocks(order)
+        found = _Growing(len(blocks))
+        for part in self._spread(work, blocks):
+            found.append(part)
+        return found.in_order(order, counts)
 
-    def _in_order(self, blocks: Sequence[Ints], parts: Sequence[_Part], counts: Ints) -> Packed:
-        """Return the packed rows of all blocks in the order asked."""
-        ends = np.cumsum(np.maximum(counts, 0))
-        total = int(ends[-1]) if len(ends) else 0
-        indices, values = np.empty(total, np.int32), np.empty(total, np.float32)
-
-        def copy(numbers: Ints) -> None:
-            for number in numbers.tolist():
-                part = parts[number]
-                for target, source in _runs(blocks[number], counts, ends):
-                    indices[target], values[target] = part.indices[source], part.values[source]
-
-        list(self._spread(copy, _blocks(np.arange(len(parts)), max(1, -(-len(parts) // self.n_threads)))))
-        return Packed(counts, indices, values, sum(part.n_inexact for part in parts))
-
-    def _packed(self, rows: Ints, length: int, counts: Ints, block: Ints) -> _Part:
+    def _packed(self, rows: Ints, length: int, counts: Ints, room: local, block: Ints) -> _Part:
         from cellnet_sd.sources.native.instructions import LANES
         from cellnet_sd.sources.native.kernels import FINITE, pack
 
         length += LANES  # which `pack` needs room for beyond what it keeps
-        room = max(2 * length, len(block) * length // 8)
-        indices, kept = np.empty(room, np.int32), np.empty(room, np.float32)
+        if not hasattr(room, "indices"):  # a thread's own, used block after block: memory that is new costs more
+            n = max(2 * length, _BLOCK * length // 8)
+            room.indices, room.kept = np.empty(n, np.int32), np.empty(n, np.float32)
         end, n_inexact = 0, 0
         dtypes = {code: np.dtype(layout.dtype) for code, layout in enumerate(self.located.layouts) if layout.dtype}
         for at, data in self._inflated(rows, block):
-            if indices.size - end < length:
-                indices, kept = _doubled(indices, end), _doubled(kept, end)
+            if room.indices.size - end < length:
+                size = 2 * room.indices.size
+                room.indices, room.kept = _larger(room.indices, end, size), _larger(room.kept, end, size)
             values = np.frombuffer(data, dtypes[int(self.located.code[rows[at]])])
             if isinstance(data, memoryview):  # as stored, at any address; what was inflated is where it should be
                 values = values.copy()
             values.flags.writeable = False  # as compiled code was made to take it
-            stop, inexact, fault = pack(values, end, indices, kept)
+            stop, inexact, fault = pack(values, end, room.indices, room.kept)
             if fault == FINITE:
                 counts[at] = stop - end
                 end, n_inexact = stop, n_inexact + inexact
-        return _Part(indices[:end], kept[:end], n_inexact)
+        return _Part(room.indices[:end].copy(), room.kept[:end].copy(), n_inexact)
 
     # --- bytes -------------------------------------------------------------------------------------------------------
 
@@ -311,8 +331,8 @@ def _is_vector(layout: Layout, length: int) -> bool:
     return layout.kind == "number" and layout.n_elements == length and len(shape) in (1, 2) and max(shape) == length
 
 
-def _doubled[T: np.generic](array: NDArray[T], used: int) -> NDArray[T]:
-    larger = np.empty(2 * array.size, array.dtype)
+def _larger[T: np.generic](array: NDArray[T], used: int, size: int) -> NDArray[T]:
+    larger = np.empty(size, array.dtype)
     larger[:used] = array[:used]
     return larger
 
