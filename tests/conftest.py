@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,15 @@ os.environ["MPLBACKEND"] = "Agg"
 settings.register_profile("dev", deadline=None, max_examples=15)
 settings.register_profile("ci", deadline=None, max_examples=20, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+@pytest.fixture(scope="module")
+def small_pieces() -> Iterator[None]:
+    """Have the structure reader turn rows to columns every three cells, so that small files are of several pieces."""
+    with pytest.MonkeyPatch.context() as patched:
+        for module in ("scan", "columns"):
+            patched.setattr(f"cellnet_sd.sources.native.{module}.AT_ONCE", 3)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -216,6 +216,9 @@ def test_no_run_of_digits_is_too_long_for_natural_order() -> None:
     assert order == "natural"
     assert [names[::-1][row][:4] for row in rows] == ["9999", "1000", "x2", "x010", "x10"]
     assert all(a != b for a, b in pairwise(rows))
+    zeros = ["0" * 256, "0" * 255, "a" + "0" * 255 + "1", "a" + "0" * 256 + "1"]
+    expected = sorted(range(4), key=lambda at: natural_key(zeros[at]))
+    assert natural_order(pa.array(zeros, pa.large_string())).tolist() == expected
 
 
 def test_tracking_of_some_containers_only_is_no_tracked_order() -> None:
@@ -278,3 +281,4 @@ _NAMES = st.lists(
 def test_names_are_put_in_order_at_once_as_one_by_one(names: list[str], start: int) -> None:
     expected = sorted(range(len(names[start:])), key=lambda at: natural_key(names[start:][at]))
     assert natural_order(pa.array(names, pa.large_string())[start:]).tolist() == expected
+    assert natural_order(pa.array(names, pa.string())[start:]).tolist() == expected

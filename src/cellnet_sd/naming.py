@@ -68,14 +68,16 @@ def natural_order(names: Any) -> NDArray[np.int64]:
 _AT_ONCE = 2**17
 _WIDEST = 256
 """Bytes of a key, of whose numbers the lengths are one byte."""
+_MOST_ZEROS = 255
+"""Zeros before a number: one byte too."""
 
 
 def _sort_keys(names: Any) -> NDArray[np.uint64] | None:
     """Return a key for each name, (n, w), its bytes as numbers; `None` if one is too long or has a NUL."""
     import pyarrow as pa
 
-    n = len(names)
-    _, offsets, data = names.cast(pa.large_string()).buffers()
+    names, n = names.cast(pa.large_string()), len(names)
+    _, offsets, data = names.buffers()
     bounds = np.frombuffer(offsets, np.int64)[names.offset : names.offset + n + 1] if n else np.zeros(1, np.int64)
     chars = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
     parts = []
@@ -98,6 +100,8 @@ def _key_bytes(chars: NDArray[np.uint8], bounds: NDArray[np.int64]) -> NDArray[n
     it. UTF-8 has the order of the characters. A name ends with a text, so the last number is none.
     """
     runs = _DigitRuns.of(chars, bounds)
+    if runs.n_zeros.max(initial=0) > _MOST_ZEROS:
+        return None
     kept = runs.kept(len(chars))
     before, after = np.zeros(len(chars), np.int8), np.zeros(len(chars), np.int8)
     before[runs.start], after[runs.end - 1] = 2, 1
@@ -110,7 +114,9 @@ def _key_bytes(chars: NDArray[np.uint8], bounds: NDArray[np.int64]) -> NDArray[n
     flat, shifts = keys.reshape(-1), np.repeat(shift, np.diff(bounds))
     flat[(place[:-1] + before + shifts)[kept]] = chars[kept]
     flat[place[runs.start] + 1 + shifts[runs.start]] = runs.n_digits + 1
-    flat[place[runs.end] - 1 + shifts[runs.start]] = np.where(runs.n_digits > 0, 255 - runs.n_zeros, runs.n_zeros)
+    flat[place[runs.end] - 1 + shifts[runs.start]] = np.where(
+        runs.n_digits > 0, _MOST_ZEROS - runs.n_zeros, runs.n_zeros
+    )
     flat[place[bounds[1:]] + 1 + shift] = 1
     return keys
 

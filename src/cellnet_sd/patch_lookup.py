@@ -289,11 +289,13 @@ class _Element:
         Dask asks Zarr anew for every chunk, which takes it longer than reading does.
         """
         import zarr
+        from dask.array import Array
 
         data = self.element.data
-        whole = data.dask.get(f"original-{data.name}")  # `dask.array.from_zarr`; what is computed has another name
-        if isinstance(whole, zarr.Array) and whole.shape == data.shape:
-            return np.asarray(whole.oindex[:, rows])
+        if isinstance(data, Array):  # by `dask.array.from_zarr`; what is computed has another name
+            whole = data.dask.get(f"original-{data.name}")
+            if isinstance(whole, zarr.Array) and whole.shape == data.shape:
+                return np.asarray(whole.oindex[:, rows])
         return np.asarray(data[:, rows])
 
 

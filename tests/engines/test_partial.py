@@ -64,6 +64,19 @@ def test_an_interrupted_build_goes_on(big: Path, monkeypatch: pytest.MonkeyPatch
         np.testing.assert_array_equal(f.expression[:].toarray()[:, 0], np.arange(N) + 0.5)
 
 
+def test_parts_of_another_size_are_read_again(big: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        _parts_read(patch, stop_after=4)
+        with pytest.raises(Interrupted):
+            cn.index(big, n_threads=1)
+    sizes = _parts_read(monkeypatch)
+    monkeypatch.setattr(native_facts, "BATCH", 2 * SIZE)
+    cn.index(big, n_threads=1)
+    assert sizes == [2 * SIZE] * 5 + [N % SIZE]
+    with cn.open(big) as f:
+        assert f.obs.index.tolist() == NAMES
+
+
 @pytest.mark.parametrize("n_threads", [1, 3])
 def test_parts_join_to_the_index_of_the_whole(big: Path, monkeypatch: pytest.MonkeyPatch, n_threads: int) -> None:
     whole = open_source(big, index=False).index

@@ -4,6 +4,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
@@ -11,6 +13,7 @@ from engine_truth import assert_same_facts, assert_same_values, both
 from native_files import Form, forms, make
 
 SETTINGS = {"deadline": None, "suppress_health_check": list(HealthCheck)}
+pytestmark = pytest.mark.usefixtures("small_pieces")
 NOT_DECODED = frozenset({"lzf", "scaleoffset"})
 """Filters whose bytes the native engine locates, and leaves to libhdf5 to decode."""
 
@@ -27,6 +30,24 @@ def test_every_form_gives_the_same_facts_and_values(form: Form) -> None:
         if not NOT_DECODED & {form.filters.get("compression"), *form.filters}:
             assert n_left == 0
             assert found.scan.through_h5py == {}
+
+
+@pytest.mark.parametrize("n_cells", [24, 1_100])
+def test_datasets_that_cells_share_out_of_step_with_the_pieces(tmp_path: Path, n_cells: int) -> None:
+    """Slides interleaved: the rows of what cells share are copied, within a piece and not from one before it."""
+    path = tmp_path / "shared.h5"
+    with h5py.File(path, "w", track_order=True) as root:
+        for row in range(n_cells):
+            cell = root.create_group(f"Cell_{row}")
+            cell["expression"] = np.full(3, row, "f4")
+            number = 0 if row < 5 else row // 7 % 2
+            if row in (0, 7):
+                cell["images/WSI_patch"] = np.full((4, 4, 3), number, "u1")
+            else:
+                cell["images/WSI_patch"] = root[f"Cell_{7 * number}/images/WSI_patch"]
+    expected, found = both(path)
+    assert_same_facts(expected, found)
+    assert assert_same_values(path, found) == 0
 
 
 @pytest.mark.parametrize("name", ["lung_xenium.h5", "her2st_two_slides.h5"])

@@ -1,11 +1,11 @@
 """The native scan as a whole: roster, parts in parallel, what is left to h5py, and everything joined to `Facts`."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,11 @@ from cellnet_sd.workers import Workers
 
 if TYPE_CHECKING:
     from cellnet_sd.sources.partial import PartStore
+
+
+_PARTS: Final = 8
+"""Parts of a file that is not large, if they have `_LEAST` cells."""
+_LEAST: Final = 4_096
 
 
 class NotNativeError(ValueError):
@@ -88,22 +93,29 @@ def _compile() -> None:
 
 def _parts(scan: NativeScan, stored: Bytes, roster: Roster, workers: Workers, kept: "PartStore | None") -> list[Part]:
     """Return the parts in row order; finished ones are kept as they come."""
-    path = scan.path
-    starts = range(0, max(1, len(roster)), BATCH)
-    if len(starts) == 1:
+    path, step = scan.path, _part_size(len(roster))
+    headers = {start: roster.headers[start : start + step] for start in range(0, max(1, len(roster)), step)}
+    if len(roster) <= BATCH:
         kept = None  # done sooner than kept
-    found = {} if kept is None else {start: part for start in starts if (part := kept.load(start)) is not None}
+    found = {} if kept is None else _kept_parts(kept, headers)
     mapped = None if workers.are_remote else scan  # a second map of the file would page it in anew
-    rest = [
-        partial(_part, path, start, roster.headers[start : start + BATCH], kept, mapped)
-        for start in starts
-        if start not in found
-    ]
+    rest = [partial(_part, path, start, own, kept, mapped) for start, own in headers.items() if start not in found]
     done = workers.run(rest)
-    for start, part in progress(done, total=len(rest), desc=f"Indexing {path.name}", unit=f"{BATCH:,} cells"):
+    for start, part in progress(done, total=len(rest), desc=f"Indexing {path.name}", unit=f"{step:,} cells"):
         loaded = kept.load(start) if part is None and kept is not None else part
-        found[start] = read_part(scan, stored, roster.headers[start : start + BATCH]) if loaded is None else loaded
-    return [found[start] for start in starts]
+        found[start] = read_part(scan, stored, headers[start]) if loaded is None else loaded
+    return [found[start] for start in headers]
+
+
+def _kept_parts(kept: "PartStore", headers: Mapping[int, NDArray[np.int64]]) -> dict[int, Part]:
+    """Return the parts that an earlier run has finished, by where they start, and cut as they are now."""
+    loaded = ((start, kept.load(start)) for start in headers)
+    return {start: part for start, part in loaded if part is not None and len(part) == len(headers[start])}
+
+
+def _part_size(n_cells: int) -> int:
+    """Return how many cells a part has: enough parts for some cores. It must not depend on how many there are."""
+    return min(BATCH, max(_LEAST, -(-n_cells // _PARTS)))
 
 
 def _part(

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 Ints = NDArray[np.int64]
 _BLOCK: Final = 64
 """Cells that a thread takes at a time."""
+_ROOM: Final = 2**28
+"""Values that memory is taken for on a guess: the system gives it when it is written to."""
 _PAGE: Final = 2**12
 _GAP: Final = 2**16
 _RUN: Final = 2**22
@@ -66,7 +68,7 @@ class _Growing:
         """Append a part; the memory that the others will need is guessed from it."""
         n = len(part.indices)
         if self.end + n > len(self.indices):
-            room = self.end + n * self._to_come + n // 8 + 1
+            room = self.end + n + min(n * self._to_come, max(_ROOM, self.end))
             self.indices, self.values = _larger(self.indices, self.end, room), _larger(self.values, self.end, room)
         own = slice(self.end, self.end + n)
         self.indices[own], self.values[own] = part.indices, part.values

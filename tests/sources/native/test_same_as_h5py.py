@@ -12,6 +12,7 @@ from native_files import LIBVERS, Form, created, forms, make
 from native_truth import check_file
 
 SETTINGS = {"deadline": None, "suppress_health_check": list(HealthCheck)}
+pytestmark = pytest.mark.usefixtures("small_pieces")
 
 
 @settings(max_examples=60, **SETTINGS)

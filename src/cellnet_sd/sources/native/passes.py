@@ -51,6 +51,7 @@ class Pass:
 
         Parents of members and attributes are counted from the first of the pass: `before` headers were read.
         """
+        self.work.seen[:] = -1  # it tells of rows that are overwritten now
         first = self.ctx[[codes.C_MEMBERS, codes.C_ATTRIBUTES]].tolist()
         n = headers.size * slots
         if len(self.outputs.objects) < n:
