@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, Final
 
-_M_MMAP_THRESHOLD: Final = -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGE: Final = 2**20
 """Bytes from which memory is the system's again as soon as it is freed."""
 _LARGE_BY_DEFAULT: Final = 2**25
@@ -32,13 +32,23 @@ def frugal() -> Iterator[None]:
     pool, library = pa.default_memory_pool(), _glibc()
     pa.set_memory_pool(pa.system_memory_pool())
     if library is not None:
-        library.mallopt(_M_MMAP_THRESHOLD, _LARGE)
+        _set_thresholds(library, _LARGE)
     try:
         yield
     finally:
         pa.set_memory_pool(pool)
         if library is not None:
-            library.mallopt(_M_MMAP_THRESHOLD, _LARGE_BY_DEFAULT)
+            _set_thresholds(library, _LARGE_BY_DEFAULT)
+
+
+def _set_thresholds(library: Any, large: int) -> None:
+    """Set from which size memory is taken from the system, and from which a heap shrinks: twice that, as in glibc.
+
+    Who sets the one has to set the other: glibc stops adapting both, and would give back a heap's last 128 KiB and
+    take them anew for every array.
+    """
+    library.mallopt(_M_MMAP_THRESHOLD, large)
+    library.mallopt(_M_TRIM_THRESHOLD, 2 * large)
 
 
 def give_back() -> None:

@@ -68,7 +68,7 @@ class _Growing:
         """Append a part; the memory that the others will need is guessed from it."""
         n = len(part.indices)
         if self.end + n > len(self.indices):
-            room = self.end + n + min(n * self._to_come, max(_ROOM, self.end))
+            room = self.end + n + min(n * self._to_come * 5 // 4, max(_ROOM, self.end))  # growing copies: ask for more
             self.indices, self.values = _larger(self.indices, self.end, room), _larger(self.values, self.end, room)
         own = slice(self.end, self.end + n)
         self.indices[own], self.values[own] = part.indices, part.values
