@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, Final
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD: Final = -1
+_M_MMAP_THRESHOLD: Final = -3
 _LARGE: Final = 2**20
 """Bytes from which memory is the system's again as soon as it is freed."""
 _LARGE_BY_DEFAULT: Final = 2**25
