@@ -11,7 +11,7 @@ import numpy as np
 from msgspec.structs import astuple
 
 from cellnet_sd import keys
-from cellnet_sd.conversion.frugal import frugal, give_back
+from cellnet_sd.conversion.frugal import frugal, let_go
 from cellnet_sd.conversion.matrix import Profiles, StagedMatrix, rows_of_part
 from cellnet_sd.conversion.texts import Captions, Part
 from cellnet_sd.conversion.workspace import Job, Workspace, remove, workspace
@@ -242,7 +242,7 @@ class _Conversion:
 
         self.space.run([Job(name, run)], "Writing the table", Threads(1))
         del self.adata
-        give_back()
+        let_go()
 
     def _anndata_zarr(self) -> None:
         from cellnet_sd.conversion.tables import without_values

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from cellnet_sd import keys, placement
 from cellnet_sd.cellindex import Rows
+from cellnet_sd.circles import Circles, circles_of
 from cellnet_sd.components import images
 from cellnet_sd.errors import MalformedCellError
 from cellnet_sd.findings import SlideFinding
 from cellnet_sd.joining import Piece
-from cellnet_sd.layout import CELL_DIAMETER, PATCHES, Component
+from cellnet_sd.layout import PATCHES, Component
 from cellnet_sd.notes import Notes
 from cellnet_sd.sources.base import Source
 
@@ -53,7 +54,8 @@ def spatial_data(
     pictures = plan_pictures(pieces, levels=levels, patches=patches)
     elements: dict[str, Any] = {each.name: each.element(images.mosaic_array(each.mosaic)) for each in pictures.mosaics}
     elements |= {each.name: each.element(images.stack_image(each.stack)) for each in pictures.stacks}
-    return with_elements(adata, pieces, pictures, elements)
+    shapes = {name: circles.frame() for name, circles in plan_circles(pieces).items()}
+    return with_elements(adata, pictures, elements, shapes)
 
 
 @dataclass(frozen=True)
@@ -120,24 +122,28 @@ def _plan(found: Pictures, piece: Piece, levels: Sequence[str], patches: Sequenc
             found.stacks += _stacks(source, adata, rows, here, slide.name, patches)
 
 
+def plan_circles(pieces: Sequence[Piece]) -> dict[str, Circles]:
+    """Return the circles of the slides that have some, by the name of their element."""
+    return {
+        keys.region(slide.name): found
+        for source, cells, notes in pieces
+        for slide, here in _cells_of_slides(source, cells)
+        if (found := circles_of(cells, here, slide, notes)) is not None
+    }
+
+
 def with_elements(
-    adata: "AnnData", pieces: Sequence[Piece], pictures: Pictures, elements: Mapping[str, Any]
+    adata: "AnnData", pictures: Pictures, elements: Mapping[str, Any], shapes: "Mapping[str, GeoDataFrame]"
 ) -> "SpatialData":
     """Return a table with its planned pictures, their `elements` among them, and the circles of its cells."""
     from spatialdata import SpatialData
 
-    shapes = {
-        keys.region(slide.name): circles
-        for source, cells, notes in pieces
-        for slide, here in _cells_of_slides(source, cells)
-        if (circles := slide_circles(cells[here], slide, notes)) is not None
-    }
     about = dict(adata.uns[keys.PROVENANCE])
     about[keys.TISSUE_AGREEMENT] = json.dumps({name: asdict(found) for name, found in pictures.agreements.items()})
     with quiet_about_regions():
         return SpatialData(
             images={**pictures.wsi, **elements},
-            shapes=shapes,
+            shapes=dict(shapes),
             tables={keys.TABLE: _annotating(adata)},
             attrs={keys.PROVENANCE: about},
         )
@@ -220,70 +226,8 @@ def _stacks(
         with_patch = here[source.index.has(PATCHES[level], rows[here])]
         if frame is None or not len(with_patch):
             continue
-        cells = adata.obs_names[with_patch].tolist()
-        stack = images.PatchStack(source, PATCHES[level], rows[with_patch], cells, frame)
+        stack = images.PatchStack(source, PATCHES[level], rows[with_patch], adata.obs_names[with_patch], frame)
         yield StackPicture(names[level], stack, slide)
-
-
-def slide_circles(adata: "AnnData", slide: SlideFinding, notes: Notes) -> "GeoDataFrame | None":
-    """Return the cells of one slide as circles; `None` if none has a position.
-
-    The radius is half the diameter in slide pixels; where µm per pixel is unknown, half the median distance of
-    nearest neighbours. Cells without a finite position or a positive diameter have no circle.
-
-    Parameters
-    ----------
-    adata
-        The cells of the slide.
-    slide
-        The slide.
-    notes
-        Where the cells without a circle are counted.
-    """
-    import pandas as pd
-    from spatialdata.models import ShapesModel
-    from spatialdata.transformations import Identity, Scale
-
-    if keys.SPATIAL not in adata.obsm:
-        notes.warn_of(f"slide {slide.name}: its cells have no {keys.SPATIAL} positions, so no circles")
-        return None
-    centres = np.asarray(adata.obsm[keys.SPATIAL])
-    radius = _radii(adata, slide, centres, notes)
-    drawn = np.isfinite(centres).all(axis=1) & np.isfinite(radius) & (radius > 0)
-    if not drawn.all():
-        notes.warn_of(
-            f"slide {slide.name}: {int((~drawn).sum()):,} cells have no circle: no finite position or positive diameter"
-        )
-    if not drawn.any():
-        return None
-    transformations: dict[str, Any] = {slide.name: Identity()}
-    if slide.mpp is not None:
-        transformations[keys.micrometre_system(slide.name)] = Scale([slide.mpp, slide.mpp], axes=("x", "y"))
-    index = pd.Index(adata.obs[keys.INSTANCE_KEY][drawn].to_numpy(), dtype=adata.obs[keys.INSTANCE_KEY].dtype)
-    return ShapesModel.parse(
-        centres[drawn], geometry=0, radius=radius[drawn], index=index, transformations=transformations
-    )
-
-
-def _radii(adata: "AnnData", slide: SlideFinding, centres: NDArray[np.float64], notes: Notes) -> NDArray[np.float64]:
-    """Return the radius of each cell in slide pixels, NaN where unknown."""
-    if slide.mpp is not None and CELL_DIAMETER in adata.obs:
-        diameters: NDArray[np.float64] = adata.obs[CELL_DIAMETER].to_numpy(dtype=np.float64)
-        return diameters / 2 / slide.mpp
-    radius = half_spacing(centres)
-    reason = "µm per pixel is unknown (pass mpp=)" if slide.mpp is None else "no cell states its diameter"
-    notes.warn_of(f"slide {slide.name}: {reason}, so circles have a radius of {radius:.3g} px, half the cells' spacing")
-    return np.full(len(centres), radius)
-
-
-def half_spacing(centres: NDArray[np.float64]) -> float:
-    """Return half the median distance of a point to its nearest neighbour; 1 where there is none."""
-    from scipy.spatial import cKDTree
-
-    finite = np.unique(centres[np.isfinite(centres).all(axis=1)], axis=0)
-    if len(finite) < 2:
-        return 1.0
-    return float(np.median(cKDTree(finite).query(finite, k=2)[0][:, 1]) / 2)
 
 
 def _annotating(adata: "AnnData") -> "AnnData":

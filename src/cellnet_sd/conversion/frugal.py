@@ -5,6 +5,7 @@ end more than is in use. See mallopt(3), malloc_trim(3), and `MALLOC_TRIM_THRESH
 """
 
 import ctypes
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -50,6 +51,12 @@ def _set_thresholds(library: Any, large: int) -> None:
     """
     library.mallopt(_M_MMAP_THRESHOLD, large)
     library.mallopt(_M_TRIM_THRESHOLD, 2 * large)
+
+
+def let_go() -> None:
+    """Return to the system what is no longer in use, objects that hold on to each other among it, as tables do."""
+    gc.collect()
+    give_back()
 
 
 def give_back() -> None:

@@ -6,11 +6,11 @@ arrays from the parts that it takes.
 """
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 Ints = NDArray[np.int64]
-Fill = Callable[[int, NDArray[np.int32], NDArray[np.float32]], None]
-"""Puts indices and values where they begin."""
+Fill = Callable[[str, int, NDArray[Any]], None]
+"""Puts part of an array, `INDICES` or `DATA`, where it begins."""
 DATA, INDICES, INDPTR = "data", "indices", "indptr"
+DTYPES: Final[Mapping[str, Any]] = {INDICES: np.int32, DATA: np.float32}
 _COUNTS: Final = b"counts"
 _MOST_ROWS: Final = 4096
 _VALUE_BYTES: Final = 8
@@ -138,11 +139,11 @@ def _counts_of(path: Path) -> Ints:
         return np.frombuffer(pa.ipc.open_file(file).schema.metadata[_COUNTS], "<i8")
 
 
-def _load(path: Path) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+def _load(path: Path, name: str) -> NDArray[Any]:
     from pyarrow import feather
 
-    table = feather.read_table(path, memory_map=True)
-    return table.column(INDICES).to_numpy(), table.column(DATA).to_numpy()
+    loaded: NDArray[Any] = feather.read_table(path, columns=[name], memory_map=True).column(name).to_numpy()
+    return loaded
 
 
 def rows_of_part(nnz_per_row: float, budget: int) -> int:
@@ -152,7 +153,7 @@ def rows_of_part(nnz_per_row: float, budget: int) -> int:
 
 
 def packing_jobs(matrix: StagedMatrix, indptr: Ints, step: int, fill: Fill) -> Sequence[Job]:
-    """Return the jobs that pack a staged matrix: `fill(begin, indices, values)` is called for every `step` values."""
+    """Return the jobs that pack a staged matrix: `fill(name, begin, part)` is called for every `step` values."""
     return [
         Job(f"packed-{begin:015d}", partial(_pack, list(matrix.pieces(begin, begin + step, indptr)), begin, fill))
         for begin in range(0, int(indptr[-1]), step)
@@ -160,9 +161,8 @@ def packing_jobs(matrix: StagedMatrix, indptr: Ints, step: int, fill: Fill) -> S
 
 
 def _pack(pieces: Sequence[Piece], begin: int, fill: Fill) -> None:
-    n_values = pieces[-1].to.stop
-    indices, values = np.empty(n_values, np.int32), np.empty(n_values, np.float32)
-    for path, own, to in pieces:
-        own_indices, own_values = _load(path)
-        indices[to], values[to] = own_indices[own], own_values[own]
-    fill(begin, indices, values)
+    for name, dtype in DTYPES.items():  # one after the other: half the memory
+        part = np.empty(pieces[-1].to.stop, dtype)
+        for path, own, to in pieces:
+            part[to] = _load(path, name)[own]
+        fill(name, begin, part)

@@ -2,23 +2,30 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from cellnet_sd.conversion.pictures import SlideOutput, StackOutput
 from cellnet_sd.conversion.tables import without_values
-from cellnet_sd.elements import Pictures, SlidePicture, StackPicture, with_elements
+from cellnet_sd.elements import Pictures, SlidePicture, StackPicture, plan_circles, with_elements
 from cellnet_sd.joining import Piece
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from dask.array import Array
 
+_CIRCLES: Final = "shapes.parquet"
+"""Where SpatialData keeps shapes, in the folder of their element."""
+
 
 def write_without_bulk(adata: "AnnData", pieces: Sequence[Piece], pictures: Pictures, path: Path) -> None:
-    """Write a table without values, and its pictures with tiny arrays in the place of slides and stacks."""
+    """Write a table without values, its circles, and pictures with tiny arrays in the place of slides and stacks."""
     elements: dict[str, Any] = {each.name: each.element(_tiny_slide(each)) for each in pictures.mosaics}
     elements |= {each.name: each.element(_tiny_stack(each)) for each in pictures.stacks}
-    with_elements(without_values(adata), pieces, pictures, elements).write(path)
+    circles = plan_circles(pieces)
+    few = {name: each.frame(slice(1)) for name, each in circles.items()}
+    with_elements(without_values(adata), pictures, elements, few).write(path)
+    for name, each in circles.items():
+        each.write(path / "shapes" / name / _CIRCLES)
 
 
 def _tiny_slide(picture: SlidePicture) -> "Array":

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellnet_sd.conversion.arrays import VALUE_CHUNK, VALUE_SHARD, about, make_array, open_array
-from cellnet_sd.conversion.matrix import DATA, INDICES, INDPTR, StagedMatrix, packing_jobs
+from cellnet_sd.conversion.matrix import DTYPES, INDPTR, StagedMatrix, packing_jobs
 from cellnet_sd.conversion.workspace import Job
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class ZarrMatrix:
     def make(self, matrix: StagedMatrix) -> None:
         """Make the arrays, in the place of empty ones."""
         indptr = index_pointer(matrix.counts())
-        for name, dtype in {DATA: np.float32, INDICES: np.int32}.items():
+        for name, dtype in DTYPES.items():
             path, n_values = self.folder / name, int(indptr[-1])
             make_array(path, (n_values,), dtype, chunks=(VALUE_CHUNK,), shards=(VALUE_SHARD,), like=about(path))
         path = self.folder / INDPTR
@@ -61,10 +61,8 @@ class ZarrMatrix:
         """Return the jobs that fill the arrays."""
         return packing_jobs(matrix, index_pointer(matrix.counts()).astype(np.int64), VALUE_SHARD, self._fill)
 
-    def _fill(self, begin: int, indices: NDArray[np.int32], values: NDArray[np.float32]) -> None:
-        part = slice(begin, begin + len(values))
-        open_array(self.folder / INDICES)[part] = indices
-        open_array(self.folder / DATA)[part] = values
+    def _fill(self, name: str, begin: int, part: NDArray[Any]) -> None:
+        open_array(self.folder / name)[begin : begin + len(part)] = part
 
 
 def pack_hdf5(path: Path, matrix: StagedMatrix) -> None:
@@ -72,10 +70,10 @@ def pack_hdf5(path: Path, matrix: StagedMatrix) -> None:
     import h5py
 
     indptr = index_pointer(matrix.counts())
-    n_values, dtypes = int(indptr[-1]), {DATA: np.float32, INDICES: np.int32}
+    n_values = int(indptr[-1])
     with h5py.File(path, "r+") as file:
         group = file[X]
-        for name, dtype in dtypes.items():
+        for name, dtype in DTYPES.items():
             attributes = dict(group[name].attrs)
             del group[name]
             chunks = (max(1, min(_GZIP_CHUNK, n_values)),)
@@ -84,9 +82,8 @@ def pack_hdf5(path: Path, matrix: StagedMatrix) -> None:
         del group[INDPTR]
         group.create_dataset(INDPTR, data=indptr, compression="gzip").attrs.update(attributes)
 
-        def fill(begin: int, indices: NDArray[np.int32], values: NDArray[np.float32]) -> None:
-            group[INDICES][begin : begin + len(indices)] = indices
-            group[DATA][begin : begin + len(values)] = values
+        def fill(name: str, begin: int, part: NDArray[Any]) -> None:
+            group[name][begin : begin + len(part)] = part
 
         for job in packing_jobs(matrix, indptr.astype(np.int64), VALUE_SHARD, fill):
             job.run()

@@ -21,6 +21,7 @@ from cellnet_sd.settings import settings
 from cellnet_sd.sources.base import Fetches
 
 if TYPE_CHECKING:
+    import pandas as pd
     from dask.array import Array
     from xarray import DataArray, DataTree
 
@@ -39,7 +40,7 @@ class PatchStack:
     source: Fetches
     component: Component
     rows: Rows
-    names: Sequence[str]
+    names: "Sequence[str] | pd.Index"
     frame: Frame
 
     def load(self, at: NDArray[np.intp], crop: tuple[Any, ...] = ()) -> NDArray[Any]:
