@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from benchmarks import places, tissue, works
+from benchmarks import cover, places, tissue, works
 from benchmarks.files import FileSpec, Libver, Storage, made
 from benchmarks.large import large_index
 from benchmarks.machine import describe
@@ -34,6 +34,7 @@ class Plan(NamedTuple):
     repeats: int
     memory: bool
     tissues: tuple[int, ...]
+    covers: tuple[int, ...]
     engine: Engine
     limits: Limits
 
@@ -155,6 +156,13 @@ def run(plan: Plan, folder: Path) -> tuple[list[Row], dict[str, Any]]:
     help="Also convert a synthetic tissue of so many cells, whose slides are rebuilt; may be repeated.",
 )
 @click.option(
+    "--cover",
+    "covers",
+    type=int,
+    multiple=True,
+    help="Also choose the cover of a slide of so many cells, such as 1000000; nothing is read; may be repeated.",
+)
+@click.option(
     "--elsewhere",
     type=int,
     help="Also read such a tissue of so many cells from a store and a URL, and convert it by a cluster.",
@@ -177,8 +185,10 @@ def main(elsewhere: int | None, folder: Path | None, results: Path | None, **opt
         rows, found = run(plan, place)
         click.echo(markdown(rows, found["machine"]))
         conversions = [tissue.measured(cells, place) for cells in plan.tissues]
+        covers = list(map(cover.measured, plan.covers))
         others = None if elsewhere is None else places.measured(elsewhere, place)
     found["tissues"] = [asdict(each) for each in conversions]
+    found["covers"] = [asdict(each) for each in covers]
     found["elsewhere"] = None if others is None else asdict(others)
     if results is None and folder is not None:
         results = folder / "benchmark-results.json"
@@ -186,10 +196,13 @@ def main(elsewhere: int | None, folder: Path | None, results: Path | None, **opt
         results.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     if conversions:
         click.echo(f"\n{tissue.markdown(conversions)}")
+    if covers:
+        click.echo(f"\n{cover.markdown(covers)}")
     if others is not None:
         click.echo(f"\n{places.markdown(others)}")
     click.echo()
-    for verdict in (*verdicts(rows), *tissue.verdicts(conversions)):
+    of_covers = (verdict for each in covers for verdict in each.verdicts())
+    for verdict in (*verdicts(rows), *tissue.verdicts(conversions), *of_covers):
         click.echo(verdict)
 
 

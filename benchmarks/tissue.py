@@ -10,21 +10,21 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
-
-import numpy as np
+from typing import Final
 
 import cellnet_sd as cn
+from benchmarks.cover import Cover, of_mosaics
 from benchmarks.memory import MIB, forget_peak, in_child, peak
 from benchmarks.targets import Verdict
-from cellnet_sd.components.images import Block
+from cellnet_sd.components.images import Mosaic
+from cellnet_sd.elements import slide_mosaic
+from cellnet_sd.notes import Notes
+from cellnet_sd.sources.opening import open_source
 
 MEMORY: Final = "500MB"
 _MPP: Final = 2.0
 _TINY: Final = 200
 _MOST_GROWTH: Final = 1.2
-_MOST_OVERDRAW: Final = 3.0
-_MOST_PATCHES: Final = 0.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +37,8 @@ class Conversion:
         How many cells, and how long it took, without indexing.
     peak_mib
         Peak memory of the process, in anonymous pages and mapped files.
-    patches, overdraw
-        Share of the tissue patches that were decoded for the slides, and pixels decoded per pixel covered.
-    least
-        The overdraw of the patches that alone show a pixel of a block, which no cover can do without.
+    cover
+        What the slides were made from.
     size
         Bytes of the store per byte of the source.
     """
@@ -48,9 +46,7 @@ class Conversion:
     cells: int
     seconds: float
     peak_mib: float
-    patches: float
-    overdraw: float
-    least: float
+    cover: Cover
     size: float
 
 
@@ -74,7 +70,8 @@ def measured(cells: int, folder: Path) -> Conversion:
         If that process fails.
     """
     paths = [str(made_tissue(n, folder)) for n in (_TINY, cells)]
-    return Conversion(**in_child("--child-tissue", json.dumps(paths), "converts"))
+    found = in_child("--child-tissue", json.dumps(paths), "converts")
+    return Conversion(**{**found, "cover": Cover(**found["cover"])})
 
 
 def run_child(text: str) -> str:
@@ -87,45 +84,21 @@ def run_child(text: str) -> str:
     seconds, peak_bytes = time.perf_counter() - start, peak()
     size = sum(file.stat().st_size for file in store.rglob("*") if file.is_file()) / path.stat().st_size
     shutil.rmtree(store)
-    return json.dumps(asdict(Conversion(seconds=seconds, peak_mib=peak_bytes / MIB, size=size, **_decoded(path))))
+    cover = of_mosaics(_mosaics(path))
+    return json.dumps(asdict(Conversion(cover.cells, seconds, peak_bytes / MIB, cover, size)))
 
 
 def _converted(path: Path) -> Path:
     return cn.convert(path, path.with_suffix(".zarr"), memory=MEMORY, overwrite=True)
 
 
-def _decoded(path: Path) -> dict[str, Any]:
-    """Return the number of cells, the share of tissue patches that the slides need, and the overdraw."""
-    from cellnet_sd.elements import slide_mosaic
-    from cellnet_sd.notes import Notes
-    from cellnet_sd.sources.opening import open_source
-
+def _mosaics(path: Path) -> Iterator[Mosaic]:
+    """Yield how each slide of a file is rebuilt."""
     source = open_source(path)
-    index = source.index
-    patches = needed = window = covered = 0
-    for slide, rows in zip(index.findings.slides, index.rows_of_slides(), strict=True):
+    for slide, rows in zip(source.index.findings.slides, source.index.rows_of_slides(), strict=True):
         mosaic = slide_mosaic(source, slide, rows, Notes(str(path)))
         assert mosaic is not None  # it has positions and patches
-        window = mosaic.windows.height * mosaic.windows.width
-        for number in range(mosaic.grid[0] * mosaic.grid[1]):
-            block = mosaic.block(number)
-            patches += len(block.cover())
-            n_covered, n_needed = _shown(block)
-            covered, needed = covered + n_covered, needed + n_needed
-    ratios = {"overdraw": patches * window / covered, "least": needed * window / covered}
-    return {"cells": len(index), "patches": patches / len(index), **ratios}
-
-
-def _shown(block: Block) -> tuple[int, int]:
-    """Return how many pixels of a block any window shows, and how many windows alone show one, window by window."""
-    times, windows = np.zeros(block.shape, np.int32), block.windows
-    seen = [
-        (slice(max(0, top), max(0, top + windows.height)), slice(max(0, left), max(0, left + windows.width)))
-        for top, left in zip(windows.top.tolist(), windows.left.tolist(), strict=True)
-    ]
-    for part in seen:
-        times[part] += 1
-    return int((times > 0).sum()), sum(bool((times[part] == 1).any()) for part in seen)
+        yield mosaic
 
 
 def markdown(found: Sequence[Conversion]) -> str:
@@ -136,8 +109,8 @@ def markdown(found: Sequence[Conversion]) -> str:
     ]
     lines += [
         f"| {each.cells:,} | {each.seconds:.1f} s | {1e6 * each.seconds / each.cells:.0f} µs "
-        f"| {each.peak_mib:,.0f} MiB | {each.patches:.2%} | {each.overdraw:.2f}× "
-        f"| ≥ {each.least:.2f}× | {each.size:.2f} |"
+        f"| {each.peak_mib:,.0f} MiB | {each.cover.patches:.2%} | {each.cover.overdraw:.2f}× "
+        f"| ≥ {each.cover.least:.2f}× | {each.size:.2f} |"
         for each in found
     ]
     return "\n".join(lines)
@@ -153,8 +126,4 @@ def verdicts(found: Sequence[Conversion]) -> Iterator[Verdict]:
             words, f"{growth:.2f}× ({first.peak_mib:,.0f} to {last.peak_mib:,.0f} MiB)", growth <= _MOST_GROWTH
         )
     for each in found:
-        words = f"slides of {each.cells:,} cells: overdraw ≤ {_MOST_OVERDRAW:g}×"
-        found_words = f"{each.overdraw:.2f}×, no cover has less than {each.least:.2f}×"
-        yield Verdict(words, found_words, each.overdraw <= _MOST_OVERDRAW)
-        words = f"slides of {each.cells:,} cells: ≤ {_MOST_PATCHES:.0%} of the tissue patches decoded"
-        yield Verdict(words, f"{each.patches:.2%}", each.patches <= _MOST_PATCHES)
+        yield from each.cover.verdicts()

@@ -177,11 +177,23 @@ def test_cells_elsewhere_are_read_alike_and_requests_are_counted(tmp_path: Path)
 
 
 def test_a_tissue_is_converted_and_what_that_took_is_said(tmp_path: Path) -> None:
-    tissue = _module("tissue")
+    tissue, cover = _module("tissue"), _module("cover")
     sizes = [str(tissue.made_tissue(cells, tmp_path)) for cells in (40, 60)]
-    found = tissue.Conversion(**json.loads(tissue.run_child(json.dumps(sizes))))
-    assert found.cells == 60
-    assert 0 < found.patches <= 1 <= found.overdraw
+    told = json.loads(tissue.run_child(json.dumps(sizes)))
+    found = tissue.Conversion(**{**told, "cover": cover.Cover(**told["cover"])})
+    assert found.cells == found.cover.cells == 60
+    assert 0 < found.cover.patches <= 1 <= found.cover.least <= found.cover.overdraw
     assert found.peak_mib > 50
     assert len(tissue.markdown([found]).splitlines()) == 3
     assert {verdict.target.split(":")[0] for verdict in tissue.verdicts([found])} == {"slides of 60 cells"}
+
+
+@pytest.mark.parametrize("cells", [30, 300])
+def test_the_least_that_a_cover_has_is_no_more_than_the_best_cover_has(cells: int) -> None:
+    cover = _module("cover")
+    found = cover.measured(cells)
+    assert found.cells == cells
+    assert 1 <= found.least <= found.overdraw
+    assert len(cover.markdown([found]).splitlines()) == 3
+    overdraw, patches, _how_long = found.verdicts()
+    assert overdraw.met == patches.met == (found.overdraw <= 1.25 * found.least)
