@@ -118,7 +118,8 @@ def counted() -> Iterator[Reads]:
     with pytest.MonkeyPatch.context() as patch:
         for name, method in _counting_source(reads).items():
             patch.setattr(Hdf5Source, name, method)
-        for module, name in ((h5py, "File"), (native_fetch, "mapped"), (native_fetch, "runs_of")):
+        opening_names = [(h5py, "File"), *((native_fetch, name) for name in ("mapped", "runs_of", "rows_of"))]
+        for module, name in opening_names:
             patch.setattr(module, name, _counting_opens(reads, getattr(module, name)))
         patch.setattr(opening, "_scanned", counting_scan)
         for module in (hdf5_objects, hdf5_scan, hdf5_walk):

@@ -17,6 +17,7 @@ from cellnet_sd.sources.access import pool
 from cellnet_sd.sources.base import Compressed, Packed, Raw, Unreadable
 from cellnet_sd.sources.hdf5_objects import ObjectError
 from cellnet_sd.sources.locations import Layout, Located
+from cellnet_sd.sources.native_packing import PackedRows
 from cellnet_sd.sources.native_values import (
     DEFLATE,
     Buffer,
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 Ints = NDArray[np.int64]
 _BLOCK: Final = 64
 """Cells that a thread takes at a time."""
-_ROOM: Final = 2**28
-"""Values that memory is taken for on a guess: the system gives it when it is written to."""
 _PAGE: Final = 2**12
 _GAP: Final = 2**16
 _RUN: Final = 2**22
@@ -46,45 +45,6 @@ _NUMBERS: Final = frozenset(np.dtype(code).str for code in ("f4", "f8", "i1", "i
 
 class Left(NamedTuple):
     """A value that only libhdf5 can read."""
-
-
-class _Part(NamedTuple):
-    """The packed rows of a block."""
-
-    indices: NDArray[np.int32]
-    values: NDArray[np.float32]
-    n_inexact: int
-
-
-class _Growing:
-    """The packed rows of blocks, one after another, in memory that grows with them."""
-
-    def __init__(self, n_parts: int) -> None:
-        self.indices, self.values = np.empty(0, np.int32), np.empty(0, np.float32)
-        self.end = self.n_inexact = 0
-        self._to_come = n_parts
-
-    def append(self, part: _Part) -> None:
-        """Append a part; the memory that the others will need is guessed from it."""
-        n = len(part.indices)
-        if self.end + n > len(self.indices):
-            room = self.end + n + min(n * self._to_come * 5 // 4, max(_ROOM, self.end))  # growing copies: ask for more
-            self.indices, self.values = _larger(self.indices, self.end, room), _larger(self.values, self.end, room)
-        own = slice(self.end, self.end + n)
-        self.indices[own], self.values[own] = part.indices, part.values
-        self.end, self.n_inexact, self._to_come = own.stop, self.n_inexact + part.n_inexact, self._to_come - 1
-
-    def in_order(self, order: Ints, counts: Ints) -> Packed:
-        """Return the rows as they were asked for; `order` is that of the parts, `counts` by row."""
-        indices, values = self.indices, self.values
-        if (order[:-1] > order[1:]).any():
-            indices, values = np.empty(self.end, np.int32), np.empty(self.end, np.float32)
-            for target, source in _runs(order, counts, np.cumsum(np.maximum(counts, 0))):
-                indices[target], values[target] = self.indices[source], self.values[source]
-        else:
-            indices.resize(self.end, refcheck=False)
-            values.resize(self.end, refcheck=False)
-        return Packed(counts, indices, values, self.n_inexact)
 
 
 LEFT: Final = Left()
@@ -137,7 +97,7 @@ class NativeReader:
         except (ObjectError, ValueError, MemoryError) as error:
             return Unreadable(error)
 
-    def _spread[T](self, work: Callable[[Ints], T], blocks: Sequence[Ints]) -> Iterator[T]:
+    def _spread[B, T](self, work: Callable[[B], T], blocks: Sequence[B]) -> Iterator[T]:
         """Yield the result of each block, in order; on this thread alone if there is little to do."""
         if self.n_threads == 1 or len(blocks) == 1:
             return map(work, blocks)
@@ -183,21 +143,17 @@ class NativeReader:
         return done
 
     def _copy(self, rows: Ints, at: NDArray[np.intp], flat: NDArray[np.uint8], done: NDArray[np.bool_]) -> None:
-        """Copy the arrays that are stored as they are, straight from the mapped file."""
-        if not len(at):
-            return
-        from cellnet_sd.sources.native.codes import C_STATUS
-        from cellnet_sd.sources.native.kernels import copy_rows
-
-        buf = self._mapped()
+        """Copy the arrays that are stored as they are, straight to where they go."""
         address = self.located.address[rows[at]]
         order = np.argsort(address, kind="stable")
 
         def work(block: Ints) -> None:
-            ctx = np.array(self.state, np.int64)
             chosen = order[block]
-            copy_rows(buf, ctx, address[chosen], flat.shape[1], at[chosen], flat.reshape(-1))
-            done[at[chosen]] = ctx[C_STATUS] == 0
+            if self.remote is None:
+                n = rows_of(self.path, address[chosen], at[chosen], flat)
+            else:
+                n = self.remote.rows(address[chosen], at[chosen], flat)
+            done[at[chosen[:n]]] = True
 
         list(self._spread(work, _blocks(np.arange(len(at)), 16 * _BLOCK)))
 
@@ -208,36 +164,44 @@ class NativeReader:
         order = order[np.argsort(self.located.address[rows[order]], kind="stable")]
         self._bring(rows[order])
         counts = np.full(len(rows), -1, np.int64)
-        work = partial(self._packed, rows, length, counts, local())
         blocks = _blocks(order)
-        found = _Growing(len(blocks))
-        for part in self._spread(work, blocks):
-            found.append(part)
-        return found.in_order(order, counts)
+        packed = PackedRows(len(blocks))
+        work = partial(self._pack, rows, length, counts, local(), packed)
+        n_inexact = sum(self._spread(work, list(enumerate(blocks))))
+        return Packed(counts, *packed.in_order(order, counts), n_inexact)
 
-    def _packed(self, rows: Ints, length: int, counts: Ints, room: local, block: Ints) -> _Part:
+    def _pack(
+        self, rows: Ints, length: int, counts: Ints, scratch: local, packed: PackedRows, numbered: tuple[int, Ints]
+    ) -> int:
+        """Pack the rows at positions `numbered[1]`, block `numbered[0]`; return how many values were rounded."""
         from cellnet_sd.sources.native.instructions import LANES
         from cellnet_sd.sources.native.kernels import FINITE, pack
 
+        number, block = numbered
         length += LANES  # which `pack` needs room for beyond what it keeps
-        if not hasattr(room, "indices"):  # a thread's own, used block after block: memory that is new costs more
+        if not hasattr(scratch, "indices"):  # a thread's own, used block after block: memory that is new costs more
             n = max(2 * length, _BLOCK * length // 8)
-            room.indices, room.kept = np.empty(n, np.int32), np.empty(n, np.float32)
+            scratch.indices, scratch.values = np.empty(n, np.int32), np.empty(n, np.float32)
         end, n_inexact = 0, 0
         dtypes = {code: np.dtype(layout.dtype) for code, layout in enumerate(self.located.layouts) if layout.dtype}
-        for at, data in self._inflated(rows, block):
-            if room.indices.size - end < length:
-                size = 2 * room.indices.size
-                room.indices, room.kept = _larger(room.indices, end, size), _larger(room.kept, end, size)
-            values = np.frombuffer(data, dtypes[int(self.located.code[rows[at]])])
-            if isinstance(data, memoryview):  # as stored, at any address; what was inflated is where it should be
-                values = values.copy()
-            values.flags.writeable = False  # as compiled code was made to take it
-            stop, inexact, fault = pack(values, end, room.indices, room.kept)
-            if fault == FINITE:
-                counts[at] = stop - end
-                end, n_inexact = stop, n_inexact + inexact
-        return _Part(room.indices[:end].copy(), room.kept[:end].copy(), n_inexact)
+        try:
+            for at, data in self._inflated(rows, block):
+                if scratch.indices.size - end < length:
+                    size = 2 * scratch.indices.size
+                    scratch.indices = _larger(scratch.indices, end, size)
+                    scratch.values = _larger(scratch.values, end, size)
+                values = np.frombuffer(data, dtypes[int(self.located.code[rows[at]])])
+                if isinstance(data, memoryview):  # as stored, at any address; what was inflated is where it should be
+                    values = values.copy()
+                values.flags.writeable = False  # as compiled code was made to take it
+                stop, inexact, fault = pack(values, end, scratch.indices, scratch.values)
+                if fault == FINITE:
+                    counts[at] = stop - end
+                    end, n_inexact = stop, n_inexact + inexact
+        finally:
+            indices, kept = packed.room(number, end)
+        indices[...], kept[...] = scratch.indices[:end], scratch.values[:end]
+        return n_inexact
 
     # --- bytes -------------------------------------------------------------------------------------------------------
 
@@ -305,6 +269,14 @@ def runs_of(path: Path, address: Ints, size: Ints) -> Iterator[memoryview]:
                 yield from (data[begins[at] - base : ends[at] - base] for at in range(own.start, own.stop))
 
 
+def rows_of(path: Path, address: Ints, at: NDArray[np.intp], flat: NDArray[np.uint8]) -> int:
+    """Read rows of `flat` at positions `at` from some addresses of a file; return how many, before one it lacks."""
+    from cellnet_sd.sources.native.kernels import read_rows
+
+    with path.open("rb") as file:
+        return read_rows(file.fileno(), address, flat.shape[1], at, flat.reshape(-1))
+
+
 def _together(begins: list[int], ends: list[int], gap: int) -> Iterator[slice]:
     """Yield which of the runs lie within `gap` of the one before, few enough to be read at once."""
     start = 0
@@ -337,21 +309,3 @@ def _larger[T: np.generic](array: NDArray[T], used: int, size: int) -> NDArray[T
     larger = np.empty(size, array.dtype)
     larger[:used] = array[:used]
     return larger
-
-
-def _runs(block: Ints, counts: Ints, ends: Ints) -> Iterator[tuple[slice, slice]]:
-    """Yield where the packed rows at positions `block` go, and where they are, one after the other; `ends` is of all.
-
-    All at once where they are asked for one after the other, as in a pass over the file.
-    """
-    done = block[counts[block] >= 0]
-    if not len(done):
-        return
-    stops = ends[done]
-    starts, own = stops - counts[done], np.cumsum(counts[done])
-    if (np.diff(done) == 1).all():
-        yield slice(starts[0], stops[-1]), slice(0, own[-1])
-        return
-    lengths = counts[done].tolist()
-    for start, stop, end, n in zip(starts.tolist(), stops.tolist(), own.tolist(), lengths, strict=True):
-        yield slice(start, stop), slice(end - n, end)

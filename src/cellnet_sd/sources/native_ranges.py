@@ -68,6 +68,13 @@ class RemoteBytes:
         view = memoryview(self.buf)
         return (view[start:stop] for start, stop in zip(address.tolist(), (address + size).tolist(), strict=True))
 
+    def rows(self, address: Ints, at: NDArray[np.intp], flat: NDArray[np.uint8]) -> int:
+        """Copy rows of `flat` at positions `at` from some addresses; return how many, before one that is not there."""
+        from cellnet_sd.sources.native.kernels import copy_rows
+
+        ctx = np.array(self.state, np.int64)
+        return copy_rows(self.buf, ctx, address, flat.shape[1], at, flat.reshape(-1))
+
     def _bring_heaps(self, addresses: Ints, ctx: Ints) -> None:
         """Bring collections of the global heap: as much as most have, then what their prefixes say."""
         from cellnet_sd.sources.native.codes import C_LENGTHS

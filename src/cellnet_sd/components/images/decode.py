@@ -201,16 +201,29 @@ def read(
 
     Those that are stored as they are returned are decoded by the source, many at once.
     """
+    out = np.empty((len(rows), *frame.shape), frame.dtype)
+    return out, read_into(out, source, rows, frame, component, problems)
+
+
+def read_into(
+    out: NDArray[Any],
+    source: Fetches,
+    rows: NDArray[np.int64],
+    frame: Frame,
+    component: Component,
+    problems: Problems,
+) -> NDArray[np.bool_]:
+    """Fill `out` with what `read` returns; return which rows hold a patch."""
     plain = _plain_shape(frame)
     if plain is None or not isinstance(source, FetchesPlain):
-        return decode(source.fetch(component, rows), rows, frame, component, problems)
-    out = np.empty((len(rows), *frame.shape), np.uint8)
+        out[...], present = decode(source.fetch(component, rows), rows, frame, component, problems)
+        return present
     present = source.fetch_arrays(component, rows, plain, out)
     rest = np.flatnonzero(~present)
     if len(rest):
         raws = source.fetch(component, rows[rest])
         out[rest], present[rest] = decode(raws, rows[rest], frame, component, problems)
-    return out, present
+    return present
 
 
 def _plain_shape(frame: Frame) -> tuple[int, ...] | None:

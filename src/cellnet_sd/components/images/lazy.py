@@ -13,7 +13,7 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from cellnet_sd import keys
-from cellnet_sd.components.images.decode import Frame, read
+from cellnet_sd.components.images.decode import Frame, read_into
 from cellnet_sd.layout import Component
 from cellnet_sd.notes import warn
 from cellnet_sd.problems import Problems
@@ -53,19 +53,23 @@ class PatchStack:
         out = np.empty((len(wanted), *shape), dtype=self.frame.dtype)
         batch = max(1, settings.batch_bytes // self.frame.nbytes)
         absent = 0
+        is_whole = _is_whole(crop, self.frame.shape)
         for start in range(0, len(wanted), batch):
-            patches, present = self._fetch(wanted[start : start + batch])
-            out[start : start + batch] = _crop(patches, crop)
-            absent += int((~present).sum())
+            own = out[start : start + batch]
+            patches = own if is_whole else np.empty((len(own), *self.frame.shape), self.frame.dtype)
+            absent += int((~self._fetch(wanted[start : start + batch], patches)).sum())
+            if not is_whole:
+                own[...] = _crop(patches, crop)
         self._warn_absent(absent)
         return out if np.array_equal(wanted, at) else out[back]
 
-    def _fetch(self, at: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    def _fetch(self, at: NDArray[np.intp], out: NDArray[Any]) -> NDArray[np.bool_]:
+        """Fill `out` with the patches at positions `at`; return which cells have one."""
         rows = self.rows[at]
         names = dict(zip(rows.tolist(), at.tolist(), strict=True))
         advice = "Leave the cell out with where= or cells=."
         problems = Problems(self.source.path.name, lambda row: str(self.names[names[row]]), advice=advice)
-        return read(self.source, rows, self.frame, self.component, problems)
+        return read_into(out, self.source, rows, self.frame, self.component, problems)
 
     def _warn_absent(self, absent: int) -> None:
         if absent:
@@ -83,6 +87,12 @@ class PatchStack:
     def single(self) -> NDArray[Any]:
         """Return the only patch, (H, W, C)."""
         return self.load(np.arange(1))[0]
+
+
+def _is_whole(crop: tuple[Any, ...], shape: tuple[int, ...]) -> bool:
+    """Whether indexing axes of this shape takes all there is, in its order."""
+    every = (isinstance(key, slice) and key.indices(n) == (0, n, 1) for key, n in zip(crop, shape, strict=False))
+    return all(every)
 
 
 def _crop(patches: NDArray[Any], crop: tuple[Any, ...]) -> NDArray[Any]:

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from cellnet_sd.sources.native.codes import C_BASE, C_OFFSETS, C_STATUS
 from cellnet_sd.sources.native.compiled import Bytes, Ints, compiled, int64, part, uint32, uint64
 from cellnet_sd.sources.native.global_heap import object_of
-from cellnet_sd.sources.native.instructions import LANES, not_zero, put
+from cellnet_sd.sources.native.instructions import LANES, not_zero, put, read_into
 from cellnet_sd.sources.native.primitives import number, product, u32, within
 
 _PIECES = 16
@@ -32,13 +32,32 @@ def copy_runs(buf: Bytes, ctx: Ints, positions: Ints, offsets: Ints, out: Bytes)
 
 
 @compiled
-def copy_rows(buf: Bytes, ctx: Ints, positions: Ints, size: int, rows: Ints, out: Bytes) -> None:
-    """Copy runs of `size` bytes: the one from `positions[i]` to row `rows[i]` of `out`, whose rows have that size."""
+def copy_rows(buf: Bytes, ctx: Ints, positions: Ints, size: int, rows: Ints, out: Bytes) -> int:
+    """Copy runs of `size` bytes: the one from `positions[i]` to row `rows[i]` of `out`, whose rows have that size.
+
+    Returns how many were copied before one that does not lie in the file.
+    """
     for i in range(min(positions.size, rows.size)):
         start = rows[i] * size
         if start < 0 or start > out.size - size or not within(buf, ctx, positions[i], size):
-            return
+            return i
         _copy(buf, positions[i], out, start, size)
+    return min(positions.size, rows.size)
+
+
+@compiled
+def read_rows(descriptor: int, positions: Ints, size: int, rows: Ints, out: Bytes) -> int:
+    """Read runs of `size` bytes of an open file as `copy_rows` copies them from one that is in memory or mapped.
+
+    To map so many pages that lie far apart takes several times as long as to have the system copy them.
+    """
+    for i in range(min(positions.size, rows.size)):
+        start = rows[i] * size
+        if size < 0 or start < 0 or start > out.size - size or positions[i] < 0:
+            return i
+        if read_into(descriptor, out, uint64(start), size, positions[i]) != size:
+            return i
+    return min(positions.size, rows.size)
 
 
 @part
