@@ -1,14 +1,21 @@
-"""Packed rows are put one after another in the order of their blocks, whoever is done first."""
+"""Where what threads read goes: packed rows one after another, whoever is done first; arrays in their places."""
 
+import errno
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellnet_sd.sources import native_packing
+import cellnet_sd as cn
+from cellnet_sd.sources import native_fetch, native_packing
+from cellnet_sd.sources.native import kernels
 from cellnet_sd.sources.native_packing import PackedRows
 
 
@@ -49,17 +56,76 @@ def test_rows_are_where_they_were_asked_for(
     np.testing.assert_array_equal(values, expected + np.float32(0.5))
 
 
-def test_a_block_without_memory_does_not_keep_the_others_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    packed = PackedRows(3)
-    packed.room(0, 1)
-    segment = native_packing._Segment
+@pytest.mark.timeout(60)  # it hangs if blocks wait for one that has failed
+@pytest.mark.parametrize("failing", [0, 1, 7])
+def test_a_failed_block_does_not_keep_the_others_waiting(failing: int) -> None:
+    packed = PackedRows(8)
 
-    def no_memory(size: int) -> native_packing._Segment:
-        raise MemoryError(size)
+    def work(number: int) -> None:
+        if number == failing:
+            time.sleep(0.02)
+            msg = f"block {number}"
+            raise OSError(msg)
+        packed.room(number, 1)
 
-    monkeypatch.setattr(native_packing, "_Segment", no_memory)
-    with pytest.raises(MemoryError):
-        packed.room(1, 2**29)
-    monkeypatch.setattr(native_packing, "_Segment", segment)
-    indices, _ = packed.room(2, 1)
-    assert len(indices) == 1
+    with ThreadPoolExecutor(3) as pool:
+        with pytest.raises(OSError, match=f"block {failing}"), packed.or_none():
+            list(pool.map(work, range(8)))
+        assert list(pool.map(abs, [-1, -2, -3, -4])) == [1, 2, 3, 4]
+
+
+@pytest.mark.timeout(60)
+def test_a_read_that_fails_is_told_and_the_next_one_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, n = tmp_path / "cells.h5", 400
+    with h5py.File(path, "w") as file:
+        for number in range(n):
+            cell = file.create_group(f"cell_{number:04d}")
+            cell.create_dataset("attributes.json", data="{}")
+            cell.create_dataset("expression", data=np.array([0, number, 1], np.float32), compression="gzip")
+    cells = cn.open(path, n_threads=3)
+    runs_of, opened = native_fetch.runs_of, count()
+
+    def failing(*args: Any) -> Any:
+        if next(opened) == 2:
+            raise OSError(errno.EIO, "the disk is broken")
+        return runs_of(*args)
+
+    monkeypatch.setattr(native_fetch, "runs_of", failing)
+    with pytest.raises(OSError, match="the disk is broken"):
+        cells.expression[:]
+    np.testing.assert_array_equal(cells.expression[:].toarray()[:, 1], np.arange(n))
+
+
+# --- arrays that are stored as they are ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("positions", "rows", "n_read"),
+    [
+        ([0, 3, 6], [2, 0, 1], 3),
+        ([0, 7, 3], [0, 1, 2], 1),
+        ([3, -1], [0, 1], 1),
+        ([3, 2**62], [0, 1], 1),
+        ([3, 0], [0, 3], 1),
+        ([3, 0], [0, -1], 1),
+        ([], [], 0),
+    ],
+)
+def test_rows_are_read_up_to_one_that_is_not_there(
+    positions: list[int], rows: list[int], n_read: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "bytes"
+    path.write_bytes(bytes(range(9)))
+    around = np.full((5, 3), 255, np.uint8)
+    flat = around[1:4]
+    with native_fetch.rows_of(path, flat) as put:
+        assert put(np.array(positions, np.int64), np.array(rows, np.int64)) == n_read
+    for position, row in zip(positions[:n_read], rows[:n_read], strict=True):
+        np.testing.assert_array_equal(flat[row], np.arange(position, position + 3))
+    assert (around[[0, 4]] == 255).all()
+
+
+def test_of_a_closed_file_nothing_is_read() -> None:
+    out, ones = np.full(3, 255, np.uint8), np.zeros(1, np.int64)
+    assert kernels.read_rows(-1, ones, 3, ones, out) == 0
+    assert (out == 255).all()

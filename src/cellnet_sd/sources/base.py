@@ -122,7 +122,7 @@ class FetchesPlain(Fetches, Protocol):
     ) -> NDArray[np.bool_]:
         """Fill `out[i]` for each of `rows` that stores a uint8 array of `shape`; return which those are, (n,).
 
-        The others, absent and malformed ones among them, are to be fetched.
+        The others, absent and malformed ones among them, are to be fetched. `out` is contiguous.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
@@ -30,7 +31,7 @@ from cellnet_sd.sources.native_values import (
 )
 
 if TYPE_CHECKING:
-    from cellnet_sd.sources.native_ranges import RemoteBytes
+    from cellnet_sd.sources.native_ranges import PutRows, RemoteBytes
 
 Ints = NDArray[np.int64]
 _BLOCK: Final = 64
@@ -128,7 +129,7 @@ class NativeReader:
         codes = np.append(fits, False)[self.located.code[rows]]
         self._bring(rows[codes])
         done = np.zeros(len(rows), bool)
-        flat = out.reshape(len(rows), -1)
+        flat = out.reshape(len(rows), -1, copy=False)
         whole = self._is_whole()[self.located.code[rows]]
         self._copy(rows, np.flatnonzero(codes & whole), flat, done)
         order = np.flatnonzero(codes & ~whole)
@@ -146,16 +147,14 @@ class NativeReader:
         """Copy the arrays that are stored as they are, straight to where they go."""
         address = self.located.address[rows[at]]
         order = np.argsort(address, kind="stable")
+        with rows_of(self.path, flat) if self.remote is None else self.remote.rows_of(flat) as put:
 
-        def work(block: Ints) -> None:
-            chosen = order[block]
-            if self.remote is None:
-                n = rows_of(self.path, address[chosen], at[chosen], flat)
-            else:
-                n = self.remote.rows(address[chosen], at[chosen], flat)
-            done[at[chosen[:n]]] = True
+            def work(block: Ints) -> None:
+                chosen = order[block]
+                n = put(address[chosen], at[chosen])
+                done[at[chosen[:n]]] = True
 
-        list(self._spread(work, _blocks(np.arange(len(at)), 16 * _BLOCK)))
+            list(self._spread(work, _blocks(np.arange(len(at)), 16 * _BLOCK)))
 
     def fetch_packed(self, rows: Ints, length: int) -> Packed:
         """Return the rows that store a plain vector of `length` numbers, packed without their zeros."""
@@ -167,7 +166,8 @@ class NativeReader:
         blocks = _blocks(order)
         packed = PackedRows(len(blocks))
         work = partial(self._pack, rows, length, counts, local(), packed)
-        n_inexact = sum(self._spread(work, list(enumerate(blocks))))
+        with packed.or_none():
+            n_inexact = sum(self._spread(work, list(enumerate(blocks))))
         return Packed(counts, *packed.in_order(order, counts), n_inexact)
 
     def _pack(
@@ -184,22 +184,20 @@ class NativeReader:
             scratch.indices, scratch.values = np.empty(n, np.int32), np.empty(n, np.float32)
         end, n_inexact = 0, 0
         dtypes = {code: np.dtype(layout.dtype) for code, layout in enumerate(self.located.layouts) if layout.dtype}
-        try:
-            for at, data in self._inflated(rows, block):
-                if scratch.indices.size - end < length:
-                    size = 2 * scratch.indices.size
-                    scratch.indices = _larger(scratch.indices, end, size)
-                    scratch.values = _larger(scratch.values, end, size)
-                values = np.frombuffer(data, dtypes[int(self.located.code[rows[at]])])
-                if isinstance(data, memoryview):  # as stored, at any address; what was inflated is where it should be
-                    values = values.copy()
-                values.flags.writeable = False  # as compiled code was made to take it
-                stop, inexact, fault = pack(values, end, scratch.indices, scratch.values)
-                if fault == FINITE:
-                    counts[at] = stop - end
-                    end, n_inexact = stop, n_inexact + inexact
-        finally:
-            indices, kept = packed.room(number, end)
+        for at, data in self._inflated(rows, block):
+            if scratch.indices.size - end < length:
+                size = 2 * scratch.indices.size
+                scratch.indices = _larger(scratch.indices, end, size)
+                scratch.values = _larger(scratch.values, end, size)
+            values = np.frombuffer(data, dtypes[int(self.located.code[rows[at]])])
+            if isinstance(data, memoryview):  # as stored, at any address; what was inflated is where it should be
+                values = values.copy()
+            values.flags.writeable = False  # as compiled code was made to take it
+            stop, inexact, fault = pack(values, end, scratch.indices, scratch.values)
+            if fault == FINITE:
+                counts[at] = stop - end
+                end, n_inexact = stop, n_inexact + inexact
+        indices, kept = packed.room(number, end)
         indices[...], kept[...] = scratch.indices[:end], scratch.values[:end]
         return n_inexact
 
@@ -269,12 +267,15 @@ def runs_of(path: Path, address: Ints, size: Ints) -> Iterator[memoryview]:
                 yield from (data[begins[at] - base : ends[at] - base] for at in range(own.start, own.stop))
 
 
-def rows_of(path: Path, address: Ints, at: NDArray[np.intp], flat: NDArray[np.uint8]) -> int:
-    """Read rows of `flat` at positions `at` from some addresses of a file; return how many, before one it lacks."""
+@contextmanager
+def rows_of(path: Path, flat: NDArray[np.uint8]) -> "Iterator[PutRows]":
+    """Give what reads rows of `flat` from a file, which is opened once: another may take its name meanwhile."""
     from cellnet_sd.sources.native.kernels import read_rows
 
+    out = flat.reshape(-1, copy=False)
     with path.open("rb") as file:
-        return read_rows(file.fileno(), address, flat.shape[1], at, flat.reshape(-1))
+        descriptor = file.fileno()
+        yield lambda address, at: read_rows(descriptor, address, flat.shape[1], at, out)
 
 
 def _together(begins: list[int], ends: list[int], gap: int) -> Iterator[slice]:

@@ -1,6 +1,8 @@
 """Packed rows of a matrix, put one after another by several threads."""
 
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from threading import Condition
 from typing import Final
 
@@ -26,29 +28,50 @@ class PackedRows:
     Parameters
     ----------
     n_blocks
-        How many blocks there are. Whoever works on one asks for memory once, whatever happens: later ones wait for it.
+        How many blocks there are. Later ones wait for earlier ones: if one fails, the whole is to be abandoned.
     """
 
     def __init__(self, n_blocks: int) -> None:
         self._segments: list[_Segment] = []
-        self._to_come = n_blocks
-        self._next, self._turn = 0, Condition()
+        self._n_blocks, self._next = n_blocks, 0
+        self._is_abandoned, self._turn = False, Condition()
+
+    @contextmanager
+    def or_none(self) -> Iterator[None]:
+        """Abandon all blocks if one fails: those that wait for their turn would wait for ever."""
+        is_whole = False
+        try:
+            yield
+            is_whole = True
+        finally:
+            if not is_whole:
+                with self._turn:
+                    self._is_abandoned = True
+                    self._turn.notify_all()
 
     def room(self, block: int, n: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Return memory for `n` indices and values, once the blocks before have theirs."""
+        """Return memory for `n` indices and values, once the blocks before have theirs.
+
+        Raises
+        ------
+        CancelledError
+            If another block has failed.
+        """
         with self._turn:
-            self._turn.wait_for(lambda: self._next == block)
-            try:
-                return self._taken(n)
-            finally:
-                self._next, self._to_come = self._next + 1, self._to_come - 1
-                self._turn.notify_all()
+            self._turn.wait_for(lambda: self._is_abandoned or self._next == block)
+            if self._is_abandoned:
+                raise CancelledError
+            found = self._taken(n)
+            self._next += 1
+            self._turn.notify_all()
+            return found
 
     def _taken(self, n: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Take memory, for the blocks to come as well: as much as is guessed from this one."""
         if not self._segments or self._segments[-1].end + n > len(self._segments[-1].indices):
             taken = sum(segment.end for segment in self._segments)
-            self._segments.append(_Segment(n + min(n * self._to_come * 5 // 4, max(_ROOM, taken))))
+            to_come = self._n_blocks - self._next - 1
+            self._segments.append(_Segment(n + min(n * to_come * 5 // 4, max(_ROOM, taken))))
         last = self._segments[-1]
         own = slice(last.end, last.end + n)
         last.end = own.stop
@@ -67,12 +90,13 @@ class PackedRows:
     def _whole(self) -> _Segment:
         """Return all that was taken as one."""
         if len(self._segments) == 1:
-            found = self._segments[0]
+            found = self._segments.pop()
             found.indices.resize(found.end, refcheck=False)  # whoever filled parts of it is done
             found.values.resize(found.end, refcheck=False)
             return found
         found = _Segment(sum(segment.end for segment in self._segments))
-        for segment in self._segments:
+        while self._segments:
+            segment = self._segments.pop(0)  # let go of as soon as it is copied
             own = slice(found.end, found.end + segment.end)
             found.indices[own], found.values[own] = segment.indices[: segment.end], segment.values[: segment.end]
             found.end = own.stop

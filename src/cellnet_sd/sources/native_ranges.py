@@ -1,6 +1,7 @@
 """Which bytes of a file some cells need, known before any is read; and a remote file's bytes with those brought."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from cellnet_sd.identity import Identity
 
 Ints = NDArray[np.int64]
+PutRows = Callable[[Ints, NDArray[np.intp]], int]
+"""Puts the bytes at some addresses into rows at some positions; returns how many, before one that is not there."""
 _PLAIN: Final = ("compact", "contiguous")
 _RUNS: Final = (*_PLAIN, "single", "text")
 """Storages whose bytes are one run."""
@@ -68,12 +71,13 @@ class RemoteBytes:
         view = memoryview(self.buf)
         return (view[start:stop] for start, stop in zip(address.tolist(), (address + size).tolist(), strict=True))
 
-    def rows(self, address: Ints, at: NDArray[np.intp], flat: NDArray[np.uint8]) -> int:
-        """Copy rows of `flat` at positions `at` from some addresses; return how many, before one that is not there."""
+    @contextmanager
+    def rows_of(self, flat: NDArray[np.uint8]) -> Iterator[PutRows]:
+        """Give what copies rows of `flat` from the bytes that were brought, as `native_fetch.rows_of` reads them."""
         from cellnet_sd.sources.native.kernels import copy_rows
 
-        ctx = np.array(self.state, np.int64)
-        return copy_rows(self.buf, ctx, address, flat.shape[1], at, flat.reshape(-1))
+        ctx, out = np.array(self.state, np.int64), flat.reshape(-1, copy=False)
+        yield lambda address, at: copy_rows(self.buf, ctx.copy(), address, flat.shape[1], at, out)
 
     def _bring_heaps(self, addresses: Ints, ctx: Ints) -> None:
         """Bring collections of the global heap: as much as most have, then what their prefixes say."""

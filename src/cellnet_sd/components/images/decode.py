@@ -197,10 +197,7 @@ def _common_dtype(dtypes: set[np.dtype[Any]], component: Component, file: str) -
 def read(
     source: Fetches, rows: NDArray[np.int64], frame: Frame, component: Component, problems: Problems
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Return a batch of patches of a source; see `decode`.
-
-    Those that are stored as they are returned are decoded by the source, many at once.
-    """
+    """Return a batch of patches of a source; see `decode`."""
     out = np.empty((len(rows), *frame.shape), frame.dtype)
     return out, read_into(out, source, rows, frame, component, problems)
 
@@ -213,11 +210,13 @@ def read_into(
     component: Component,
     problems: Problems,
 ) -> NDArray[np.bool_]:
-    """Fill `out` with what `read` returns; return which rows hold a patch."""
+    """Fill `out`, which is contiguous, with the patches that `read` returns; return which rows hold one.
+
+    Those that are stored as they are returned are decoded by the source, many at once.
+    """
     plain = _plain_shape(frame)
     if plain is None or not isinstance(source, FetchesPlain):
-        out[...], present = decode(source.fetch(component, rows), rows, frame, component, problems)
-        return present
+        return _decode_into(out, source.fetch(component, rows), rows, frame, component, problems)
     present = source.fetch_arrays(component, rows, plain, out)
     rest = np.flatnonzero(~present)
     if len(rest):
@@ -274,6 +273,17 @@ def decode(
         Where an image format needs a package that is not installed.
     """
     out = np.empty((len(raws), *frame.shape), dtype=frame.dtype)
+    return out, _decode_into(out, raws, rows, frame, component, problems)
+
+
+def _decode_into(
+    out: NDArray[Any],
+    raws: Sequence[Stored],
+    rows: Sequence[int] | NDArray[np.int64],
+    frame: Frame,
+    component: Component,
+    problems: Problems,
+) -> NDArray[np.bool_]:
     present = np.zeros(len(raws), dtype=bool)
     plain = frame.dtype == "uint8" and frame.stored == (CHANNELS_LAST,)
     for i, raw in enumerate(raws):
@@ -285,7 +295,7 @@ def decode(
             out[i] = frame.white
         else:
             present[i] = _decode_one(raw, int(rows[i]), out[i], (frame, component, problems))
-    return out, present
+    return present
 
 
 def _decode_one(raw: Raw | Unreadable, row: int, out: NDArray[Any], context: tuple[Frame, Component, Problems]) -> bool:

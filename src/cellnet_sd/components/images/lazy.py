@@ -53,7 +53,7 @@ class PatchStack:
         out = np.empty((len(wanted), *shape), dtype=self.frame.dtype)
         batch = max(1, settings.batch_bytes // self.frame.nbytes)
         absent = 0
-        is_whole = _is_whole(crop, self.frame.shape)
+        is_whole = _takes_all(crop, self.frame.shape)
         for start in range(0, len(wanted), batch):
             own = out[start : start + batch]
             patches = own if is_whole else np.empty((len(own), *self.frame.shape), self.frame.dtype)
@@ -89,7 +89,7 @@ class PatchStack:
         return self.load(np.arange(1))[0]
 
 
-def _is_whole(crop: tuple[Any, ...], shape: tuple[int, ...]) -> bool:
+def _takes_all(crop: tuple[Any, ...], shape: tuple[int, ...]) -> bool:
     """Whether indexing axes of this shape takes all there is, in its order."""
     every = (isinstance(key, slice) and key.indices(n) == (0, n, 1) for key, n in zip(crop, shape, strict=False))
     return all(every)

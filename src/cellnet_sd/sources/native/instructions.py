@@ -62,13 +62,13 @@ def _put(_: Any, out: Any, at: Any, base: Any, table: Any, row: Any) -> Any:
     return types.none(out, at, base, table, row), made
 
 
-def _read_into(_: Any, descriptor: Any, out: Any, at: Any, size: Any, position: Any) -> Any:
+def _pread(_: Any, descriptor: Any, out: Any, at: Any, size: Any, position: Any) -> Any:
     def made(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         descriptor, out, at, size, position = arguments
         kind = ir.FunctionType(_LONG, [_WORD, _BYTE.as_pointer(), _LONG, _LONG])
-        pread = cgutils.get_or_insert_function(builder.module, kind, "pread")
+        function = cgutils.get_or_insert_function(builder.module, kind, "pread")
         place = _place(context, builder, signature.args[1], out, at, _BYTE)
-        return builder.call(pread, [builder.trunc(descriptor, _WORD), place, size, position])
+        return builder.call(function, [builder.trunc(descriptor, _WORD), place, size, position])
 
     return types.int64(descriptor, out, at, size, position), made
 
@@ -86,8 +86,8 @@ if TYPE_CHECKING:
     def put(out: NDArray[np.int32], at: int, base: int, table: NDArray[np.int32], row: int) -> None:
         """Write a row of `table` (n, `LANES`), `base` added to each of its numbers, to `out[at:]`."""
 
-    def read_into(descriptor: int, out: NDArray[np.uint8], at: int, size: int, position: int) -> int:
+    def pread(descriptor: int, out: NDArray[np.uint8], at: int, size: int, position: int) -> int:
         """Read bytes of an open file into `out[at:]`, by pread(2); return how many, or -1."""
 
 else:
-    fetch_ahead, not_zero, put, read_into = map(intrinsic, (_fetch_ahead, _not_zero, _put, _read_into))
+    fetch_ahead, not_zero, put, pread = map(intrinsic, (_fetch_ahead, _not_zero, _put, _pread))

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from cellnet_sd.sources.native.codes import C_BASE, C_OFFSETS, C_STATUS
 from cellnet_sd.sources.native.compiled import Bytes, Ints, compiled, int64, part, uint32, uint64
 from cellnet_sd.sources.native.global_heap import object_of
-from cellnet_sd.sources.native.instructions import LANES, not_zero, put, read_into
+from cellnet_sd.sources.native.instructions import LANES, not_zero, pread, put
 from cellnet_sd.sources.native.primitives import number, product, u32, within
 
 _PIECES = 16
@@ -49,14 +49,18 @@ def copy_rows(buf: Bytes, ctx: Ints, positions: Ints, size: int, rows: Ints, out
 def read_rows(descriptor: int, positions: Ints, size: int, rows: Ints, out: Bytes) -> int:
     """Read runs of `size` bytes of an open file as `copy_rows` copies them from one that is in memory or mapped.
 
-    To map so many pages that lie far apart takes several times as long as to have the system copy them.
+    To map so many pages that lie far apart takes several times as long as to have the system copy them. Returns how
+    many were read before one that does not lie in the file.
     """
     for i in range(min(positions.size, rows.size)):
-        start = rows[i] * size
+        start, done = rows[i] * size, 0
         if size < 0 or start < 0 or start > out.size - size or positions[i] < 0:
             return i
-        if read_into(descriptor, out, uint64(start), size, positions[i]) != size:
-            return i
+        while done < size:  # the system may give less than is asked for
+            n = pread(descriptor, out, uint64(start + done), size - done, positions[i] + done)
+            if n <= 0 or n > size - done:
+                return i
+            done += n
     return min(positions.size, rows.size)
 
 
