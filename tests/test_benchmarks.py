@@ -197,3 +197,14 @@ def test_the_least_that_a_cover_has_is_no_more_than_the_best_cover_has(cells: in
     assert len(cover.markdown([found]).splitlines()) == 3
     overdraw, patches, _how_long = found.verdicts()
     assert overdraw.met == patches.met == (found.overdraw <= 1.25 * found.least)
+
+
+def test_memory_is_at_hand_while_somebody_runs_and_only_then():
+    timing = _module("timing")
+    spare, found = timing.Spare(2**20), []
+    contender = timing.Contender("one", 1, lambda: found.append(spare.memory))
+    with spare.given():
+        contender.run()
+    assert found == [None]
+    assert spare.memory.nbytes == 2**20
+    assert spare.memory.all()  # it was written to, so the system has it

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import batched, groupby, pairwise
 from operator import itemgetter
 from pathlib import Path
 from threading import local
@@ -36,10 +37,10 @@ if TYPE_CHECKING:
 Ints = NDArray[np.int64]
 _BLOCK: Final = 64
 """Cells that a thread takes at a time."""
-_PAGE: Final = 2**12
 _GAP: Final = 2**16
+"""Bytes between two runs that are still fetched from the disk as one."""
 _RUN: Final = 2**22
-"""Bytes between two runs that are still read, or fetched from the disk, as one, and the most that is."""
+"""Bytes that are read at once, where one run is not more."""
 _NUMBERS: Final = frozenset(np.dtype(code).str for code in ("f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4"))
 """Dtypes of profiles that compiled code packs: little-endian on all machines that Numba knows."""
 
@@ -136,8 +137,8 @@ class NativeReader:
         order = order[np.argsort(self.located.address[rows[order]], kind="stable")]
 
         def work(block: Ints) -> None:
-            for at, data in self._inflated(rows, block):
-                flat[at] = np.frombuffer(data, np.uint8)
+            for at, array in self._inflated(rows, block):
+                flat[at] = array
                 done[at] = True
 
         list(self._spread(work, _blocks(order)))
@@ -175,31 +176,26 @@ class NativeReader:
     ) -> int:
         """Pack the rows at positions `numbered[1]`, block `numbered[0]`; return how many values were rounded."""
         from cellnet_sd.sources.native.instructions import LANES
-        from cellnet_sd.sources.native.kernels import FINITE, pack
+        from cellnet_sd.sources.native.kernels import PACKED, pack
 
         number, block = numbered
-        length += LANES  # which `pack` needs room for beyond what it keeps
+        room = PACKED * length + LANES  # which `pack` needs beyond what it keeps
         if not hasattr(scratch, "indices"):  # a thread's own, used block after block: memory that is new costs more
-            n = max(2 * length, _BLOCK * length // 8)
+            n = max(2 * room, _BLOCK * length // 8)
             scratch.indices, scratch.values = np.empty(n, np.int32), np.empty(n, np.float32)
-        end, n_inexact = 0, 0
-        dtypes = {code: np.dtype(layout.dtype) for code, layout in enumerate(self.located.layouts) if layout.dtype}
-        for at, data in self._inflated(rows, block):
-            if scratch.indices.size - end < length:
+        done: list[int] = []
+        end, found = 0, np.empty((len(block) + PACKED, 2), np.int64)
+        for at, arrays in _some(self._inflated(rows, block), PACKED):
+            if scratch.indices.size - end < room:
                 size = 2 * scratch.indices.size
                 scratch.indices = _larger(scratch.indices, end, size)
                 scratch.values = _larger(scratch.values, end, size)
-            values = np.frombuffer(data, dtypes[int(self.located.code[rows[at]])])
-            if isinstance(data, memoryview):  # as stored, at any address; what was inflated is where it should be
-                values = values.copy()
-            values.flags.writeable = False  # as compiled code was made to take it
-            stop, inexact, fault = pack(values, end, scratch.indices, scratch.values)
-            if fault == FINITE:
-                counts[at] = stop - end
-                end, n_inexact = stop, n_inexact + inexact
+            end = pack(arrays, end, scratch.indices, scratch.values, found, len(done))
+            done += at
+        counts[done] = found[: len(done), 0]
         indices, kept = packed.room(number, end)
         indices[...], kept[...] = scratch.indices[:end], scratch.values[:end]
-        return n_inexact
+        return int(found[: len(done), 1].sum())
 
     # --- bytes -------------------------------------------------------------------------------------------------------
 
@@ -222,49 +218,83 @@ class NativeReader:
         """Return per layout (and for none) whether its bytes are stored as they are."""
         return np.array([*(not layout.filters for layout in self.located.layouts), False])
 
-    def _inflated(self, rows: Ints, block: Ints) -> Iterator[tuple[int, Any]]:
-        """Yield the decoded bytes of the rows at positions `block`; those that cannot be decoded are left out."""
+    def _inflated(self, rows: Ints, block: Ints) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Yield the decoded arrays of the rows at positions `block`; those that cannot be decoded are left out."""
         decoders = [_decoder(layout) for layout in self.located.layouts]
         codes = self.located.code[rows[block]].tolist()
         address, size = self.located.address[rows[block]], self.located.size[rows[block]]
         runs = runs_of(self.path, address, size) if self.remote is None else self.remote.runs(address, size)
         for at, code, data in zip(block.tolist(), codes, runs, strict=True):
-            decode, nbytes = decoders[code]
+            decode, nbytes, dtype = decoders[code]
             try:
                 whole = decode(data)
             except ObjectError:
                 continue  # it is fetched again on its own, which says what is wrong
             if len(whole) == nbytes:
-                yield at, whole
+                yield at, np.frombuffer(whole, dtype)
 
 
-def _decoder(layout: Layout) -> tuple[Callable[[memoryview], Buffer], int]:
-    """Return what undoes the filters of a layout's one run of bytes, and how many bytes it makes."""
-    nbytes = layout.n_elements * np.dtype(layout.dtype or "u1").itemsize
+def _decoder(layout: Layout) -> "tuple[Callable[[memoryview], Buffer], int, np.dtype[Any]]":
+    """Return what undoes the filters of a layout's one run of bytes, how many bytes it makes, and of what."""
+    dtype = np.dtype(layout.dtype or "u1")
+    nbytes = layout.n_elements * dtype.itemsize
     if not layout.filters:
-        return itemgetter(slice(nbytes)), nbytes
+        return itemgetter(slice(nbytes)), nbytes, dtype
     if [step.number for step in layout.filters] == [DEFLATE] and not layout.mask:
-        return partial(inflated, size=nbytes), nbytes
-    return partial(undone, filters=layout.filters, mask=layout.mask, nbytes=nbytes), nbytes
+        return partial(inflated, size=nbytes), nbytes, dtype
+    return partial(undone, filters=layout.filters, mask=layout.mask, nbytes=nbytes), nbytes, dtype
+
+
+def _some(arrays: Iterator[tuple[int, NDArray[Any]]], n: int) -> Iterator[tuple[list[int], tuple[NDArray[Any], ...]]]:
+    """Yield positions and arrays, of one dtype and `n` at a time: where fewer are left, there are empty ones."""
+    for dtype, alike in groupby(arrays, key=lambda one: one[1].dtype):
+        for some in batched(alike, n):
+            own = [_for_compiled(array) for _, array in some]
+            yield [at for at, _ in some], (*own, *[_for_compiled(np.empty(0, dtype))] * (n - len(own)))
+
+
+def _for_compiled(array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array as compiled code was made to take it: stored as it is, it may lie at any address."""
+    whole = array if array.flags.aligned else array.copy()
+    whole.flags.writeable = False
+    return whole
 
 
 def runs_of(path: Path, address: Ints, size: Ints) -> Iterator[memoryview]:
-    """Yield runs of bytes of a file, given in file order.
+    """Yield runs of bytes of a file, given in file order; one that is not there, and those read with it, are empty."""
+    from cellnet_sd.sources.native.kernels import read_runs
 
-    The system is told to fetch those that are near each other in one go; what lies between them is not copied.
-    """
-    begins, ends = address.tolist(), (address + size).tolist()
     with path.open("rb") as file:
         descriptor = file.fileno()
-        for near in _together(begins, ends, _GAP):
-            if near.stop - near.start > 1 and hasattr(os, "posix_fadvise"):  # not on macOS and Windows
-                base, last = begins[near.start], max(ends[near])
-                os.posix_fadvise(descriptor, base, max(0, last - base), os.POSIX_FADV_WILLNEED)
-            for run in _together(begins[near], ends[near], _PAGE):
-                own = slice(near.start + run.start, near.start + run.stop)
-                base, last = begins[own.start], max(ends[own])
-                data = memoryview(os.pread(descriptor, max(0, last - base), base))
-                yield from (data[begins[at] - base : ends[at] - base] for at in range(own.start, own.stop))
+        for some in _at_once(size.tolist()):
+            offsets = np.concatenate([[0], np.cumsum(size[some])])
+            out = np.empty(offsets[-1], np.uint8)
+            _announce(descriptor, address[some], address[some] + size[some])
+            n = read_runs(descriptor, address[some], offsets, out)
+            view, places = memoryview(out), offsets.tolist()
+            yield from (view[start:stop] for start, stop in pairwise(places[: n + 1]))
+            yield from [view[:0]] * (len(places) - 1 - n)
+
+
+def _at_once(sizes: list[int]) -> Iterator[slice]:
+    """Yield which runs of so many bytes are few enough to be read at once."""
+    start = total = 0
+    for at, size in enumerate(sizes):
+        total += size
+        if at > start and total > _RUN:
+            yield slice(start, at)
+            start, total = at, size
+    yield slice(start, len(sizes))
+
+
+def _announce(descriptor: int, begins: Ints, ends: Ints) -> None:
+    """Have the system fetch runs of bytes from the disk, those that are near each other in one go."""
+    if not hasattr(os, "posix_fadvise"):  # on macOS and Windows
+        return
+    first = np.flatnonzero(np.concatenate([[True], begins[1:] > ends[:-1] + _GAP]))
+    last = np.append(first[1:], len(begins)) - 1
+    for start, stop in zip(begins[first[first < last]].tolist(), ends[last[first < last]].tolist(), strict=True):
+        os.posix_fadvise(descriptor, start, max(0, stop - start), os.POSIX_FADV_WILLNEED)
 
 
 @contextmanager
@@ -276,17 +306,6 @@ def rows_of(path: Path, flat: NDArray[np.uint8]) -> "Iterator[PutRows]":
     with path.open("rb") as file:
         descriptor = file.fileno()
         yield lambda address, at: read_rows(descriptor, address, flat.shape[1], at, out)
-
-
-def _together(begins: list[int], ends: list[int], gap: int) -> Iterator[slice]:
-    """Yield which of the runs lie within `gap` of the one before, few enough to be read at once."""
-    start = 0
-    while start < len(begins):
-        stop = start + 1
-        while stop < len(begins) and begins[stop] <= ends[stop - 1] + gap and ends[stop] - begins[start] <= _RUN:
-            stop += 1
-        yield slice(start, stop)
-        start = stop
 
 
 def _blocks(order: NDArray[Any], size: int = _BLOCK) -> list[Ints]:

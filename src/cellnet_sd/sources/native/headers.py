@@ -4,6 +4,7 @@ from cellnet_sd.sources.native.codes import (
     C_OFFSETS,
     C_STATUS,
     H_ATTRIBUTES,
+    H_BLOCKS,
     H_LINKS,
     H_SHARED,
     HEADER_VERSION,
@@ -43,7 +44,7 @@ def read_header(buf: Bytes, ctx: Ints, at: int, head: Ints, blocks: Ints, links:
     """Find the messages of the object header at `at`.
 
     Fills `head` (`codes.H_…`), and the positions and sizes of link and attribute messages. Shared messages are found as
-    bits of `head[H_SHARED]`. `blocks` is to work in.
+    bits of `head[H_SHARED]`. `blocks` is to work in, and then holds where each block begins and ends.
     """
     head[:] = -1
     head[H_LINKS] = head[H_ATTRIBUTES] = head[H_SHARED] = 0
@@ -53,6 +54,7 @@ def read_header(buf: Bytes, ctx: Ints, at: int, head: Ints, blocks: Ints, links:
     while ctx[C_STATUS] == 0 and done < n_blocks:
         n_blocks = _read_block(buf, ctx, entry, head, blocks, done, n_blocks, links, attributes)
         done += 1
+    head[H_BLOCKS] = n_blocks
     return ctx[C_STATUS] == 0
 
 

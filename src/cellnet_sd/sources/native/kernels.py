@@ -11,9 +11,8 @@ from cellnet_sd.sources.native.primitives import number, product, u32, within
 
 _PIECES = 16
 _PIECE = 256
-FINITE = 0
-NOT_FINITE = 1
-TOO_LARGE = 2
+PACKED = 4
+"""Arrays that are packed at a time."""
 _COUNTS = np.array([number.bit_count() for number in range(1 << LANES)], np.uint64)
 _PLACES = np.zeros((1 << LANES, LANES), np.int32)
 """Of each number of eight bits: which of them are set, as many as there are."""
@@ -46,22 +45,44 @@ def copy_rows(buf: Bytes, ctx: Ints, positions: Ints, size: int, rows: Ints, out
 
 
 @compiled
+def read_runs(descriptor: int, positions: Ints, offsets: Ints, out: Bytes) -> int:
+    """Read runs of bytes of an open file as `copy_runs` copies them from one that is in memory or mapped.
+
+    Returns how many were read before one that does not lie in the file.
+    """
+    n = min(positions.size, offsets.size - 1)
+    for i in range(n):
+        if not _read(descriptor, positions[i], out, offsets[i], offsets[i + 1] - offsets[i]):
+            return i
+    return n
+
+
+@compiled
 def read_rows(descriptor: int, positions: Ints, size: int, rows: Ints, out: Bytes) -> int:
     """Read runs of `size` bytes of an open file as `copy_rows` copies them from one that is in memory or mapped.
 
     To map so many pages that lie far apart takes several times as long as to have the system copy them. Returns how
     many were read before one that does not lie in the file.
     """
-    for i in range(min(positions.size, rows.size)):
-        start, done = rows[i] * size, 0
-        if size < 0 or start < 0 or start > out.size - size or positions[i] < 0:
+    n = min(positions.size, rows.size)
+    for i in range(n):
+        if not _read(descriptor, positions[i], out, rows[i] * size, size):
             return i
-        while done < size:  # the system may give less than is asked for
-            n = pread(descriptor, out, uint64(start + done), size - done, positions[i] + done)
-            if n <= 0 or n > size - done:
-                return i
-            done += n
-    return min(positions.size, rows.size)
+    return n
+
+
+@part
+def _read(descriptor: int, position: int, out: Bytes, start: int, size: int) -> bool:
+    """Read bytes of an open file into `out[start:]`; whether all of them are there."""
+    if size < 0 or position < 0 or start < 0 or start > out.size - size:
+        return False
+    done = 0
+    while done < size:  # the system may give less than is asked for
+        n = pread(descriptor, out, uint64(start + done), size - done, position + done)
+        if n <= 0 or n > size - done:
+            return False
+        done += n
+    return True
 
 
 @part
@@ -73,26 +94,44 @@ def _copy(source: Bytes, start: int, target: Bytes, at: int, size: int) -> None:
 
 @compiled
 def pack(
-    values: NDArray[np.float32], at: int, indices: NDArray[np.int32], kept: NDArray[np.float32]
-) -> tuple[int, int, int]:
-    """Append the values that are not zero, and their indices, from position `at` on.
+    arrays: tuple[NDArray[np.float32], ...],
+    at: int,
+    indices: NDArray[np.int32],
+    kept: NDArray[np.float32],
+    found: Ints,
+    row: int,
+) -> int:
+    """Append the values of `PACKED` arrays that are not zero, and their indices, from position `at` on.
 
-    There must be room for all values and `LANES` more, or nothing is done. Returns the position after the last, how
-    many values float32 cannot hold exactly, and whether one is not finite, or too large for float32.
+    Several at a time, as whoever calls has to get hold of the GIL again for each call. Fills a row of `found` (n, 2)
+    for each array, from `row` on: how many are kept, and how many of them float32 cannot hold exactly. None is kept,
+    and the number is -1, where one is not finite as float32, or there is no room for all values and `LANES` more.
+    Returns the position after the last.
     """
+    for i, values in enumerate(arrays):
+        stop, inexact = _pack_one(values, at, indices, kept)
+        if 0 <= row + i < found.shape[0]:
+            found[row + i, 0], found[row + i, 1] = stop - at, inexact
+        at = max(at, stop)
+    return at
+
+
+@part
+def _pack_one(
+    values: NDArray[np.float32], at: int, indices: NDArray[np.int32], kept: NDArray[np.float32]
+) -> tuple[int, int]:
+    """Append the values of one array; return the position after the last, `at - 1` if none is kept; and the inexact."""
     n = values.size
     if at < 0 or at + n + LANES > indices.size or at + n > kept.size:
-        return at, 0, FINITE
+        return at - 1, 0
     end = int64(_indices_of(values, uint64(at), indices))
-    for k in range(at, end):
-        kept[uint64(k)] = values[uint64(indices[uint64(k)])]
-    infinite, lost, inexact = 0, 0, 0
+    inexact = odd = 0
     for k in range(at, end):
         value = values[uint64(indices[uint64(k)])]
-        infinite += not np.isfinite(value)
-        lost += not np.isfinite(kept[uint64(k)])
+        kept[uint64(k)] = value
         inexact += kept[uint64(k)] != value
-    return end, inexact, NOT_FINITE if infinite else TOO_LARGE if lost else FINITE
+        odd += not np.isfinite(kept[uint64(k)])
+    return (end, inexact) if odd == 0 else (at - 1, 0)
 
 
 @part

@@ -164,11 +164,13 @@ def _run_on_nothing() -> bool:
 def _calls() -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
     """Return every function called from here, with arguments of the right types."""
     from cellnet_sd.sources.native.kernels import (
+        PACKED,
         copy_rows,
         copy_runs,
         fletcher32,
         pack,
         read_rows,
+        read_runs,
         resolve,
         sample_hash,
         unshuffle,
@@ -191,7 +193,8 @@ def _calls() -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
         (copy_runs, (buf, ctx, none, start, marks)),
         (copy_rows, (buf, ctx, none, 0, none, marks)),
         (read_rows, (-1, none, 0, none, marks)),
-        (pack, (np.frombuffer(b"", np.float32), 0, indices, values)),
+        (read_runs, (-1, none, start, marks)),
+        (pack, ((np.frombuffer(b"", np.float32),) * PACKED, 0, indices, values, pairs, 0)),
         (fletcher32, (buf, 0)),
         (unshuffle, (buf, 1, marks)),
         (resolve, (buf, ctx, marks, none, none, none)),
