@@ -167,8 +167,7 @@ class NativeReader:
         blocks = _blocks(order)
         packed = PackedRows(len(blocks))
         work = partial(self._pack, rows, length, counts, local(), packed)
-        with packed.or_none():
-            n_inexact = sum(self._spread(work, list(enumerate(blocks))))
+        n_inexact = sum(self._spread(work, list(enumerate(blocks))))
         return Packed(counts, *packed.in_order(order, counts), n_inexact)
 
     def _pack(
@@ -193,8 +192,7 @@ class NativeReader:
             end = pack(arrays, end, scratch.indices, scratch.values, found, len(done))
             done += at
         counts[done] = found[: len(done), 0]
-        indices, kept = packed.room(number, end)
-        indices[...], kept[...] = scratch.indices[:end], scratch.values[:end]
+        packed.put(number, scratch.indices[:end], scratch.values[:end])
         return int(found[: len(done), 1].sum())
 
     # --- bytes -------------------------------------------------------------------------------------------------------
@@ -256,7 +254,7 @@ def _some(arrays: Iterator[tuple[int, NDArray[Any]]], n: int) -> Iterator[tuple[
 def _for_compiled(array: NDArray[Any]) -> NDArray[Any]:
     """Return an array as compiled code was made to take it: stored as it is, it may lie at any address."""
     whole = array if array.flags.aligned else array.copy()
-    whole.flags.writeable = False
+    whole.setflags(write=False)
     return whole
 
 

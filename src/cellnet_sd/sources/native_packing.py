@@ -1,15 +1,15 @@
 """Packed rows of a matrix, put one after another by several threads."""
 
 from collections.abc import Iterator
-from concurrent.futures import CancelledError
-from contextlib import contextmanager
-from threading import Condition
+from threading import Lock
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
+Packs = tuple[NDArray[np.int32], NDArray[np.float32]]
+"""Indices and values of packed rows."""
 _ROOM: Final = 2**28
 """Values that memory is taken for on a guess: the system gives it when it is written to."""
 
@@ -23,50 +23,43 @@ class _Segment:
 
 
 class PackedRows:
-    """The packed rows of blocks, one after another: each block is given memory in its turn, and fills it itself.
+    """The packed rows of blocks, one after another, whichever is done first.
 
     Parameters
     ----------
     n_blocks
-        How many blocks there are. Later ones wait for earlier ones: if one fails, the whole is to be abandoned.
+        How many blocks there are.
     """
 
     def __init__(self, n_blocks: int) -> None:
         self._segments: list[_Segment] = []
         self._n_blocks, self._next = n_blocks, 0
-        self._is_abandoned, self._turn = False, Condition()
+        self._done: dict[int, Packs] = {}
+        self._lock = Lock()
 
-    @contextmanager
-    def or_none(self) -> Iterator[None]:
-        """Abandon all blocks if one fails: those that wait for their turn would wait for ever."""
-        is_whole = False
-        try:
-            yield
-            is_whole = True
-        finally:
-            if not is_whole:
-                with self._turn:
-                    self._is_abandoned = True
-                    self._turn.notify_all()
+    def put(self, block: int, indices: NDArray[np.int32], values: NDArray[np.float32]) -> None:
+        """Put the rows of a block in their place, once: where blocks before it are not done, a copy waits for them.
 
-    def room(self, block: int, n: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Return memory for `n` indices and values, once the blocks before have theirs.
-
-        Raises
-        ------
-        CancelledError
-            If another block has failed.
+        Whoever calls this may write to the arrays afterwards.
         """
-        with self._turn:
-            self._turn.wait_for(lambda: self._is_abandoned or self._next == block)
-            if self._is_abandoned:
-                raise CancelledError
-            found = self._taken(n)
-            self._next += 1
-            self._turn.notify_all()
-            return found
+        with self._lock:
+            is_early = block != self._next
+        rows = (indices.copy(), values.copy()) if is_early else (indices, values)
+        with self._lock:
+            self._done[block] = rows
+            places = self._places()
+        for (own_indices, own_values), (done_indices, done_values) in places:
+            own_indices[...], own_values[...] = done_indices, done_values
 
-    def _taken(self, n: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    def _places(self) -> list[tuple[Packs, Packs]]:
+        """Give memory to the block whose turn it is, if it is done, and to those after it that are."""
+        found: list[tuple[Packs, Packs]] = []
+        while (rows := self._done.pop(self._next, None)) is not None:
+            found.append((self._taken(len(rows[0])), rows))
+            self._next += 1
+        return found
+
+    def _taken(self, n: int) -> Packs:
         """Take memory, for the blocks to come as well: as much as is guessed from this one."""
         if not self._segments or self._segments[-1].end + n > len(self._segments[-1].indices):
             taken = sum(segment.end for segment in self._segments)
@@ -77,7 +70,7 @@ class PackedRows:
         last.end = own.stop
         return last.indices[own], last.values[own]
 
-    def in_order(self, order: Ints, counts: Ints) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    def in_order(self, order: Ints, counts: Ints) -> Packs:
         """Return indices and values of the rows as they were asked for; `order` is that of the blocks."""
         found = self._whole()
         if not (order[:-1] > order[1:]).any():
