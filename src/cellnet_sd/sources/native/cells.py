@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 
 from cellnet_sd.layout import Component
-from cellnet_sd.sources.native.alike import recall, remember
 from cellnet_sd.sources.native.attributes import find_attributes, note_attributes
 from cellnet_sd.sources.native.codes import (
     BUDGET,
@@ -53,7 +52,7 @@ from cellnet_sd.sources.native.codes import (
     USER_LINK,
 )
 from cellnet_sd.sources.native.compiled import Bytes, Ints, compiled, part
-from cellnet_sd.sources.native.datasets import is_dataset, place_dataset, read_dataset
+from cellnet_sd.sources.native.datasets import is_dataset, read_dataset
 from cellnet_sd.sources.native.headers import read_header
 from cellnet_sd.sources.native.interning import Tables, intern
 from cellnet_sd.sources.native.links import group_links, is_group
@@ -243,9 +242,7 @@ def read_object(buf: Bytes, ctx: Ints, row: Ints, use: int, parent: int, w: Work
     """Read one object into its row; leaves its messages in the arrays to work in."""
     row[F_KIND] = DATASET
     row[F_STORAGE], row[F_SIZE], row[F_TEXT_SIZE] = 0, 0, -1
-    if recall(buf, ctx, row, use, w):
-        place_dataset(buf, ctx, w.head, tables, use, row, out.chunks, w)
-    elif read_header(buf, ctx, row[F_HEADER], w.head, w.blocks, w.link_messages, w.attribute_messages):
+    if read_header(buf, ctx, row[F_HEADER], w.head, w.blocks, w.link_messages, w.attribute_messages):
         if is_dataset(w.head):
             read_dataset(buf, ctx, w.head, tables, use, row, out.chunks, w)
         elif is_group(w.head):
@@ -253,7 +250,6 @@ def read_object(buf: Bytes, ctx: Ints, row: Ints, use: int, parent: int, w: Work
         else:
             fail(ctx, COMMITTED_DATATYPE if w.head[2 * M_DATATYPE] >= 0 else INCOMPLETE)
         _note_attributes(buf, ctx, row, parent, w, tables, out)
-        remember(buf, ctx, row, use, w)
     _settle(ctx, row)
 
 

@@ -157,8 +157,7 @@ N_TYPES: Final = 25
 H_LINKS: Final = 50
 H_ATTRIBUTES: Final = 51
 H_SHARED: Final = 52
-H_BLOCKS: Final = 53
-HEAD_SIZE: Final = 54
+HEAD_SIZE: Final = 53
 
 M_DATASPACE: Final = 1
 M_LINK_INFO: Final = 2
@@ -172,7 +171,6 @@ M_FILTERS: Final = 11
 M_ATTRIBUTE: Final = 12
 M_CONTINUATION: Final = 16
 M_SYMBOL_TABLE: Final = 17
-M_TIME: Final = 18
 M_DRIVER: Final = 20
 M_ATTRIBUTE_INFO: Final = 21
 M_CACHE_IMAGE: Final = 24

@@ -32,16 +32,13 @@ if TYPE_CHECKING:
     def int64(value: int) -> int:
         """Return a number as one of 64 bits with a sign."""
 
-    def uint8(value: int) -> int:
-        """Return a number as one of 8 bits without a sign."""
-
     def uint32(value: int) -> int:
         """Return a number as one of 32 bits without a sign."""
 
     def uint64(value: int) -> int:
         """Return a number as one of 64 bits without a sign."""
 else:
-    from numba import int64, uint8, uint32, uint64
+    from numba import int64, uint32, uint64
 
 __all__ = [
     "Bytes",
@@ -53,7 +50,6 @@ __all__ = [
     "is_compiled",
     "mark_compiled",
     "part",
-    "uint8",
     "uint32",
     "uint64",
 ]

@@ -100,16 +100,7 @@ def read_dataset(
     if ctx[C_STATUS] != 0:
         return
     _describe(buf, ctx, head, tables, use, out)
-    place_dataset(buf, ctx, head, tables, use, out, chunks, work)
-
-
-@part
-def place_dataset(
-    buf: Bytes, ctx: Ints, head: Ints, tables: Tables, use: int, out: Ints, chunks: Ints, work: Work
-) -> None:
-    """Note the code of the dataspace, and where the bytes are: what differs among datasets of a kind."""
     grid = work.grid
-    out[F_SHAPE] = _code(buf, ctx, head, tables, T_SHAPE, use, M_DATASPACE)
     space = head[2 * M_DATASPACE]
     rank = read_dataspace(buf, ctx, space, head[2 * M_DATASPACE + 1], grid[DIMS], grid[LIMITS])
     nbytes = product(n_elements(rank, grid[DIMS]), u32(buf, ctx, head[2 * M_DATATYPE] + 4))
@@ -121,9 +112,10 @@ def place_dataset(
 
 @part
 def _describe(buf: Bytes, ctx: Ints, head: Ints, tables: Tables, use: int, out: Ints) -> None:
-    """Note the codes of datatype, fill value and filters."""
+    """Note the codes of datatype, dataspace, fill value and filters."""
     fill = M_FILL if head[2 * M_FILL] >= 0 else M_OLD_FILL
     out[F_DTYPE] = _code(buf, ctx, head, tables, T_DTYPE, use, M_DATATYPE)
+    out[F_SHAPE] = _code(buf, ctx, head, tables, T_SHAPE, use, M_DATASPACE)
     out[F_FILL] = _code(buf, ctx, head, tables, T_FILL, use, fill)
     out[F_FILTERS] = _code(buf, ctx, head, tables, T_FILTERS, use, M_FILTERS)
 

@@ -4,7 +4,6 @@ from cellnet_sd.sources.native.codes import (
     C_OFFSETS,
     C_STATUS,
     H_ATTRIBUTES,
-    H_BLOCKS,
     H_LINKS,
     H_SHARED,
     HEADER_VERSION,
@@ -44,7 +43,7 @@ def read_header(buf: Bytes, ctx: Ints, at: int, head: Ints, blocks: Ints, links:
     """Find the messages of the object header at `at`.
 
     Fills `head` (`codes.H_…`), and the positions and sizes of link and attribute messages. Shared messages are found as
-    bits of `head[H_SHARED]`. `blocks` is to work in, and then holds where each block begins and ends.
+    bits of `head[H_SHARED]`. `blocks` is to work in.
     """
     head[:] = -1
     head[H_LINKS] = head[H_ATTRIBUTES] = head[H_SHARED] = 0
@@ -54,7 +53,6 @@ def read_header(buf: Bytes, ctx: Ints, at: int, head: Ints, blocks: Ints, links:
     while ctx[C_STATUS] == 0 and done < n_blocks:
         n_blocks = _read_block(buf, ctx, entry, head, blocks, done, n_blocks, links, attributes)
         done += 1
-    head[H_BLOCKS] = n_blocks
     return ctx[C_STATUS] == 0
 
 

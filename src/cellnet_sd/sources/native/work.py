@@ -14,7 +14,6 @@ from cellnet_sd.sources.native.codes import (
     C_MORE_RECORDS,
     C_STATUS,
     CTX_SIZE,
-    FIELDS,
     GROW,
     HEAD_SIZE,
     LINK_COLUMNS,
@@ -26,8 +25,6 @@ from cellnet_sd.sources.native.compiled import Ints
 SLOTS = 1 + len(Component)
 """Rows per cell: its own group, then its components."""
 SEEN = 512
-_USES = 16
-ALIKE_GAPS = 4
 _MESSAGES = 1 << 16
 _STACK = (64, 8)
 
@@ -50,11 +47,6 @@ class Work(NamedTuple):
     seen: Ints
     """(component, hash, 2): header and row of datasets met, for those that many cells share."""
     saved: Ints
-    alike: Ints
-    """(use, field): the row of the dataset read last."""
-    alike_heads: Ints
-    alike_gaps: Ints
-    """(use, gap, 2): what in its header is not the same in those that are alike; the last begins at its end."""
 
 
 def new_work() -> Work:
@@ -74,9 +66,6 @@ def new_work() -> Work:
         np.zeros(ARRAY_SIZE, np.int64),
         np.full((SLOTS, SEEN, 2), -1, np.int64),
         np.zeros(CTX_SIZE, np.int64),
-        np.full((_USES, FIELDS), -1, np.int64),
-        np.full((_USES, HEAD_SIZE), -1, np.int64),
-        np.zeros((_USES, ALIKE_GAPS + 1, 2), np.int64),
     )
 
 
