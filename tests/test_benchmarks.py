@@ -201,10 +201,18 @@ def test_the_least_that_a_cover_has_is_no_more_than_the_best_cover_has(cells: in
 
 def test_memory_is_at_hand_while_somebody_runs_and_only_then():
     timing = _module("timing")
-    spare, found = timing.Spare(2**20), []
-    contender = timing.Contender("one", 1, lambda: found.append(spare.memory))
-    with spare.given():
-        contender.run()
-    assert found == [None]
-    assert spare.memory.nbytes == 2**20
-    assert spare.memory.all()  # it was written to, so the system has it
+    made, found, before = [], [], []
+
+    class Seen(timing.Spare):
+        def __init__(self, nbytes: int) -> None:
+            super().__init__(min(nbytes, 2**20))
+            made.append(self)
+
+    contender = timing.Contender(
+        "one", 1, lambda: found.append(made[0].memory), before=lambda: before.append(made[0].memory.all())
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timing, "Spare", Seen)
+        timing.race([contender], 2)
+    assert found == [None, None]
+    assert before == [True, True]  # it was written to, so the system has it

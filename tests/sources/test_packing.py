@@ -57,6 +57,7 @@ def test_rows_are_where_they_were_asked_for(
     np.testing.assert_array_equal(values, expected + np.float32(0.5))
 
 
+@pytest.mark.timeout(60)  # it hangs if blocks wait for each other
 def test_blocks_that_are_done_early_wait_for_the_one_before_and_nobody_else_does() -> None:
     packed = PackedRows(4)
     for number in (2, 3, 1):
@@ -75,17 +76,41 @@ def test_a_read_that_fails_is_told_and_the_next_one_works(tmp_path: Path, monkey
             cell.create_dataset("attributes.json", data="{}")
             cell.create_dataset("expression", data=np.array([0, number, 1], np.float32), compression="gzip")
     cells = cn.open(path, n_threads=3)
-    runs_of, opened = native_fetch.runs_of, count()
+    read_runs, calls = kernels.read_runs, count()
 
-    def failing(*args: Any) -> Any:
-        if next(opened) == 2:
-            raise OSError(errno.EIO, "the disk is broken")
-        return runs_of(*args)
+    def failing(*args: Any) -> int:
+        return 3 if next(calls) == 2 else read_runs(*args)
 
-    monkeypatch.setattr(native_fetch, "runs_of", failing)
+    def broken(*_: Any) -> bytes:
+        raise OSError(errno.EIO, "the disk is broken")
+
+    monkeypatch.setattr(kernels, "read_runs", failing)
+    monkeypatch.setattr(native_fetch.os, "pread", broken)
     with pytest.raises(OSError, match="the disk is broken"):
         cells.expression[:]
     np.testing.assert_array_equal(cells.expression[:].toarray()[:, 1], np.arange(n))
+
+
+@pytest.mark.parametrize(
+    ("address", "size", "expected"),
+    [
+        ([0, 3], [3, 2], [b"\0\1\2", b"\3\4"]),
+        ([2, 7, 8], [1, 5, 1], [b"\2", b"\7\x08", b"\x08"]),
+        ([0, 2**62, 4], [1, 3, 2], [b"\0", b"", b"\4\5"]),
+        ([0, 1, 4], [1, -5, 2], [b"\0", b"", b"\4\5"]),
+        ([0, 0, 1], [9, 9, 0], [bytes(range(9)), bytes(range(9)), b""]),
+        ([], [], []),
+    ],
+)
+def test_of_runs_that_are_not_there_the_rest_is_read(
+    address: list[int], size: list[int], expected: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "bytes"
+    path.write_bytes(bytes(range(9)))
+    for at_once in (1, 4, 2**20):
+        monkeypatch.setattr(native_fetch, "_RUN", at_once)
+        runs = native_fetch.runs_of(path, np.array(address, np.int64), np.array(size, np.int64))
+        assert [bytes(run) for run in runs] == expected
 
 
 # --- arrays that are stored as they are ------------------------------------------------------------------------------
@@ -115,6 +140,19 @@ def test_rows_are_read_up_to_one_that_is_not_there(
     for position, row in zip(positions[:n_read], rows[:n_read], strict=True):
         np.testing.assert_array_equal(flat[row], np.arange(position, position + 3))
     assert (around[[0, 4]] == 255).all()
+
+
+def test_rows_that_the_system_cannot_read_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "bytes"
+    path.write_bytes(bytes(9))
+
+    def broken(*_: Any) -> bytes:
+        raise OSError(errno.EIO, "the disk is broken")
+
+    monkeypatch.setattr(kernels, "read_rows", lambda *_: 1)
+    monkeypatch.setattr(native_fetch.os, "pread", broken)
+    with native_fetch.rows_of(path, np.zeros((3, 3), np.uint8)) as put, pytest.raises(OSError, match="is broken"):
+        put(np.array([0, 3]), np.array([0, 1]))
 
 
 def test_of_a_closed_file_nothing_is_read() -> None:

@@ -180,7 +180,7 @@ class NativeReader:
         number, block = numbered
         room = PACKED * length + LANES  # which `pack` needs beyond what it keeps
         if not hasattr(scratch, "indices"):  # a thread's own, used block after block: memory that is new costs more
-            n = max(2 * room, _BLOCK * length // 8)
+            n = _BLOCK * length // 8 + room
             scratch.indices, scratch.values = np.empty(n, np.int32), np.empty(n, np.float32)
         done: list[int] = []
         end, found = 0, np.empty((len(block) + PACKED, 2), np.int64)
@@ -248,7 +248,8 @@ def _some(arrays: Iterator[tuple[int, NDArray[Any]]], n: int) -> Iterator[tuple[
     for dtype, alike in groupby(arrays, key=lambda one: one[1].dtype):
         for some in batched(alike, n):
             own = [_for_compiled(array) for _, array in some]
-            yield [at for at, _ in some], (*own, *[_for_compiled(np.empty(0, dtype))] * (n - len(own)))
+            own += [_for_compiled(np.empty(0, dtype)) for _ in range(n - len(own))]
+            yield [at for at, _ in some], tuple(own)
 
 
 def _for_compiled(array: NDArray[Any]) -> NDArray[Any]:
@@ -259,19 +260,32 @@ def _for_compiled(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def runs_of(path: Path, address: Ints, size: Ints) -> Iterator[memoryview]:
-    """Yield runs of bytes of a file, given in file order; one that is not there, and those read with it, are empty."""
+    """Yield runs of bytes of a file, given in file order; less of one that the file does not hold all of.
+
+    Raises
+    ------
+    OSError
+        If the system cannot read one.
+    """
+    size = np.maximum(size, 0)
+    with path.open("rb") as file:
+        for some in _at_once(size.tolist()):
+            yield from _read(file.fileno(), address[some], size[some])
+
+
+def _read(descriptor: int, address: Ints, size: Ints) -> list[memoryview]:
     from cellnet_sd.sources.native.kernels import read_runs
 
-    with path.open("rb") as file:
-        descriptor = file.fileno()
-        for some in _at_once(size.tolist()):
-            offsets = np.concatenate([[0], np.cumsum(size[some])])
-            out = np.empty(offsets[-1], np.uint8)
-            _announce(descriptor, address[some], address[some] + size[some])
-            n = read_runs(descriptor, address[some], offsets, out)
-            view, places = memoryview(out), offsets.tolist()
-            yield from (view[start:stop] for start, stop in pairwise(places[: n + 1]))
-            yield from [view[:0]] * (len(places) - 1 - n)
+    offsets = np.concatenate([[0], np.cumsum(size)])
+    out = np.empty(offsets[-1], np.uint8)
+    view = memoryview(out)
+    runs = [view[start:stop] for start, stop in pairwise(offsets.tolist())]
+    _announce(descriptor, address, address + size)
+    done = 0
+    while (done := done + read_runs(descriptor, address[done:], offsets[done:], out)) < len(runs):
+        runs[done] = memoryview(os.pread(descriptor, len(runs[done]), int(address[done])))  # or an error that says why
+        done += 1
+    return runs
 
 
 def _at_once(sizes: list[int]) -> Iterator[slice]:
@@ -297,13 +311,23 @@ def _announce(descriptor: int, begins: Ints, ends: Ints) -> None:
 
 @contextmanager
 def rows_of(path: Path, flat: NDArray[np.uint8]) -> "Iterator[PutRows]":
-    """Give what reads rows of `flat` from a file, which is opened once: another may take its name meanwhile."""
+    """Give what reads rows of `flat` from a file, which is opened once: another may take its name meanwhile.
+
+    It raises `OSError` if the system cannot read a row that is there.
+    """
     from cellnet_sd.sources.native.kernels import read_rows
 
-    out = flat.reshape(-1, copy=False)
+    out, size = flat.reshape(-1, copy=False), flat.shape[1]
     with path.open("rb") as file:
         descriptor = file.fileno()
-        yield lambda address, at: read_rows(descriptor, address, flat.shape[1], at, out)
+
+        def put(address: Ints, at: NDArray[np.intp]) -> int:
+            n = read_rows(descriptor, address, size, at, out)
+            if n < len(address) and address[n] >= 0:
+                os.pread(descriptor, size, int(address[n]))  # this says so if more is wrong than its end
+            return n
+
+        yield put
 
 
 def _blocks(order: NDArray[Any], size: int = _BLOCK) -> list[Ints]:

@@ -23,7 +23,7 @@ class _Segment:
 
 
 class PackedRows:
-    """The packed rows of blocks, one after another, whichever is done first.
+    """The packed rows of blocks, in the order of the blocks, whichever is done first.
 
     Parameters
     ----------
@@ -48,7 +48,8 @@ class PackedRows:
         with self._lock:
             self._done[block] = rows
             places = self._places()
-        for (own_indices, own_values), (done_indices, done_values) in places:
+        while places:  # copies are let go of as soon as they are in their place
+            (own_indices, own_values), (done_indices, done_values) = places.pop(0)
             own_indices[...], own_values[...] = done_indices, done_values
 
     def _places(self) -> list[tuple[Packs, Packs]]:
