@@ -19,6 +19,10 @@ from cellnet_sd.sources.native import kernels
 from cellnet_sd.sources.native_packing import PackedRows
 
 
+def _of_a_broken_disk(*_: Any) -> bytes:
+    raise OSError(errno.EIO, "the disk is broken")
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     blocks=st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=5), max_size=8),
@@ -81,11 +85,8 @@ def test_a_read_that_fails_is_told_and_the_next_one_works(tmp_path: Path, monkey
     def failing(*args: Any) -> int:
         return 3 if next(calls) == 2 else read_runs(*args)
 
-    def broken(*_: Any) -> bytes:
-        raise OSError(errno.EIO, "the disk is broken")
-
     monkeypatch.setattr(kernels, "read_runs", failing)
-    monkeypatch.setattr(native_fetch.os, "pread", broken)
+    monkeypatch.setattr(native_fetch.os, "pread", _of_a_broken_disk)
     with pytest.raises(OSError, match="the disk is broken"):
         cells.expression[:]
     np.testing.assert_array_equal(cells.expression[:].toarray()[:, 1], np.arange(n))
@@ -146,11 +147,8 @@ def test_rows_that_the_system_cannot_read_are_an_error(tmp_path: Path, monkeypat
     path = tmp_path / "bytes"
     path.write_bytes(bytes(9))
 
-    def broken(*_: Any) -> bytes:
-        raise OSError(errno.EIO, "the disk is broken")
-
     monkeypatch.setattr(kernels, "read_rows", lambda *_: 1)
-    monkeypatch.setattr(native_fetch.os, "pread", broken)
+    monkeypatch.setattr(native_fetch.os, "pread", _of_a_broken_disk)
     with native_fetch.rows_of(path, np.zeros((3, 3), np.uint8)) as put, pytest.raises(OSError, match="is broken"):
         put(np.array([0, 3]), np.array([0, 1]))
 

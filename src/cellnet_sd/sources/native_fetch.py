@@ -305,7 +305,8 @@ def _announce(descriptor: int, begins: Ints, ends: Ints) -> None:
         return
     first = np.flatnonzero(np.concatenate([[True], begins[1:] > ends[:-1] + _GAP]))
     last = np.append(first[1:], len(begins)) - 1
-    for start, stop in zip(begins[first[first < last]].tolist(), ends[last[first < last]].tolist(), strict=True):
+    several = first < last
+    for start, stop in zip(begins[first[several]].tolist(), ends[last[several]].tolist(), strict=True):
         os.posix_fadvise(descriptor, start, max(0, stop - start), os.POSIX_FADV_WILLNEED)
 
 
