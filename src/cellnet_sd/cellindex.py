@@ -97,7 +97,7 @@ class CellIndex:
     @property
     def unknown_words(self) -> str:
         """Objects that are no part of the layout, the commonest first, with their counts; empty if there are none."""
-        names = sorted(self.unknown, key=lambda name: -self.unknown[name])
+        names = sorted(self.unknown, key=lambda name: (-self.unknown[name], name))
         shown = ", ".join(f"{name!r} ({self.unknown[name]:,})" for name in names[:_SHOWN])
         return f"{shown}{', …' * (len(names) > _SHOWN)}"
 

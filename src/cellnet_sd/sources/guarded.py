@@ -251,13 +251,15 @@ def _obey(order: bytes, writer: int) -> NoReturn:
 def _carried_out(order: _Order) -> Any:
     from cellnet_sd.sources.hdf5_fetch import fetch_cells
     from cellnet_sd.sources.hdf5_scan import scan
-    from cellnet_sd.sources.native_left import scan_here
+    from cellnet_sd.sources.native_left import scan_here, stated_here
 
     path = Path(order.path)
     if order.what == "walk":
         return len(scan(path))
     if order.what == "scan":
         return scan_here(path, order.cells)
+    if order.what == "stated":
+        return stated_here(path, [container for container, _ in order.cells])
     groups = [f"{container}/{name}" for container, name in order.cells]
     return [_packed(raw) for raw in fetch_cells(path, Component(order.component), groups)]
 

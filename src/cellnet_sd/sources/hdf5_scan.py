@@ -39,6 +39,7 @@ from cellnet_sd.sources.hdf5_wsi import WsiImages, numbered_in_full
 _TEXTS = (Component.ATTRIBUTES, Component.CAPTION)
 CAPTION_ATTRS = (Component.CAPTION.value, "caption")
 ONE_BY_ONE = StoredForm("attribute", dtype="one HDF5 attribute each")
+OTHER_GENES = "it does not name the same genes as the cells before it"
 KNOWN_MEMBERS = frozenset({"images", *Component, *GENE_KEYS})
 
 
@@ -230,8 +231,7 @@ class Scanner:
         if self.gene_names is None and names is not None:
             self.gene_names = tuple(names)
         if names is None or tuple(names) != self.gene_names:
-            reason = "it does not name the same genes as the cells before it"
-            self.defects.append(Problem(len(self.names) - 1, key, reason))
+            self.defects.append(Problem(len(self.names) - 1, key, OTHER_GENES))
 
 
 def stored_form(node: ObjectID) -> StoredForm:

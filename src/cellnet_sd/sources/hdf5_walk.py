@@ -14,7 +14,7 @@ from cellnet_sd.components.text import text_list
 from cellnet_sd.errors import CorruptFileError
 from cellnet_sd.naming import natural_key
 from cellnet_sd.sources.facts import Stated
-from cellnet_sd.sources.hdf5_objects import ObjectError, open_member, read_attrs, read_dataset
+from cellnet_sd.sources.hdf5_objects import ObjectError, attr_names, open_member, read_attr, read_dataset
 
 _MAX_DEPTH = 32
 STATED = frozenset(
@@ -70,9 +70,9 @@ class Walk:
             return
         self._visited.add(address)
         names, tracked = ordered_names(group)
-        attrs = read_attrs(group)
-        self.stated[path] = Stated(tracked, numbers_and_names(attrs))
-        self.unknown.update(f"attribute {name} of {path or 'the root'}" for name in attrs.keys() - STATED)
+        values, others = stated_attributes(group)
+        self.stated[path] = Stated(tracked, values)
+        self.unknown.update(f"attribute {name} of {path or 'the root'}" for name in others)
         for name in names:
             yield from self._child(group, path, name, depth)
 
@@ -119,6 +119,37 @@ def ordered_names(group: h5g.GroupID) -> tuple[list[bytes], bool]:
     if not tracked:
         names.sort(key=lambda name: natural_key(name.decode(errors="replace")))
     return names, tracked
+
+
+def stated_attributes(group: h5g.GroupID) -> tuple[dict[str, Any], list[str]]:
+    """Return what the attributes of a container state, and the names of those that the layout does not know.
+
+    Raises
+    ------
+    ObjectError
+        If one that it knows cannot be read.
+    """
+    names = attr_names(group)
+    values = {name: read_attr(group, name) for name in names if name in STATED}
+    return numbers_and_names(values), [name for name in names if name not in STATED]
+
+
+def stated_datasets(group: h5g.GroupID) -> dict[str, Any]:
+    """Return what datasets in a container state; for containers of too many links to go through them.
+
+    Raises
+    ------
+    ObjectError
+        If one cannot be read.
+    """
+    found: dict[str, Any] = {}
+    for name in sorted(STATED):
+        if not group.links.exists(name.encode()) or _is_soft(group, name.encode()):
+            continue
+        node = open_member(group, name)
+        if isinstance(node, h5d.DatasetID):
+            found |= numbers_and_names({name: read_dataset(node)})
+    return found
 
 
 def _is_soft(group: h5g.GroupID, name: bytes) -> bool:

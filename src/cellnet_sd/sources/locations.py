@@ -5,7 +5,7 @@ size. Groups add their members, and datasets of several chunks their chunks, in 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -182,6 +182,12 @@ class Located:
         if code < 0:
             return None
         return Place(self.layouts[code], int(self.address[row]), int(self.size[row]), self._chunks(row))
+
+    def with_layout(self, rows: Sequence[int], layout: Layout) -> "Located":
+        """Return the places with a layout of their own in the cells at `rows`."""
+        code = self.code.copy()
+        code[rows] = len(self.layouts)
+        return replace(self, layouts=(*self.layouts, layout), code=code) if rows else self
 
     def _chunks(self, row: int) -> Mapping[str, NDArray[Any]] | None:
         return None if self.chunks is None else self.chunks.of(row)

@@ -31,6 +31,8 @@ _OUTSIDE: Final = {
 }
 _MAX_INFLATION: Final = 1032
 _ALWAYS_ALLOWED: Final = 16 * 2**20
+NamedValue = tuple[str | None, StoredValue | None]
+"""An attribute. Its name is `None` where that is not UTF-8, its value where it is not known here, or cannot be read."""
 UNKNOWN_ATTRIBUTES: Final = "attributes of a type that is not known"
 """Why h5py reads an object that is known but for its attributes."""
 _EMPTY: Final = "an empty (null) dataspace is stored"
@@ -297,17 +299,13 @@ class LocatedBatch:
         sets: list[tuple[tuple[str, StoredValue], ...] | None] = []
         for at in firsts.tolist():
             own = [value_of[code] for code in values[starts[at] : starts[at] + counts[at]].tolist()]
-            kept = tuple(value for value in own if value is not None and value[1].shape != NULL)
-            sets.append(None if None in own else kept)
+            known = [(name, value) for name, value in own if name is not None and value is not None]
+            kept = tuple((name, value) for name, value in known if value.shape != NULL)
+            sets.append(kept if len(known) == len(own) else None)
         return of_slot, of_member, sets
 
-    def attribute_values(
-        self, rows: NDArray[np.intp]
-    ) -> tuple[NDArray[np.int32], list[tuple[str, StoredValue] | None]]:
-        """Return a code for the name and value of each attribute at `rows`, and what the codes stand for.
-
-        `None` stands for what is not known here, or cannot be read.
-        """
+    def attribute_values(self, rows: NDArray[np.intp]) -> tuple[NDArray[np.int32], list[NamedValue]]:
+        """Return a code for the name and value of each attribute at `rows`, and what the codes stand for."""
         attributes, known = self.batch.attributes, self.scan.known
         dtypes = known.dtypes.values
         varies = np.array([*(dtype is not None and dtype.kind.startswith("vlen") for dtype in dtypes), False])
@@ -328,7 +326,7 @@ class LocatedBatch:
         values = []
         for at in firsts.tolist():
             runs = [data[offsets[i] : offsets[i + 1]].tobytes() for i in range(starts[at], starts[at] + counts[at])]
-            values.append(None if unknown[at] else self._value(int(rows[at]), runs))
+            values.append(self._value(int(rows[at]), None if unknown[at] else runs))
         return codes, values
 
     def _resolve(self, rows: NDArray[np.intp], at: NDArray[np.bool_], positions: Ints, sizes: Ints) -> Ints:
@@ -353,14 +351,14 @@ class LocatedBatch:
         sizes[beyond] = 0
         return beyond
 
-    def _value(self, row: int, runs: Sequence[bytes]) -> tuple[str, StoredValue] | None:
+    def _value(self, row: int, runs: Sequence[bytes] | None) -> NamedValue:
         attributes, known = self.batch.attributes, self.scan.known
         stored, name = known.names.values[attributes.name[row]], self._names[attributes.name[row]]
         if name.encode() != stored:  # not UTF-8
-            return None
+            return None, None
         dtype, shape = known.dtypes.values[attributes.dtype[row]], known.shapes.values[attributes.shape[row]]
-        if dtype is None:
-            return None
+        if dtype is None or runs is None:
+            return name, None
         if shape is None:
             return name, StoredValue(NULL)
         if dtype.kind == "vlen text":
@@ -369,7 +367,7 @@ class LocatedBatch:
             return name, StoredValue(shape, dtype.dtype.str, items=tuple(runs))
         return name, StoredValue(shape, dtype.dtype.str, runs[0])
 
-    def cell_attributes(self) -> Iterator[tuple[int, list[tuple[str, StoredValue] | None]]]:
+    def cell_attributes(self) -> Iterator[tuple[int, list[NamedValue]]]:
         """Yield each cell whose own group has attributes, with them."""
         parent = self.batch.attributes.parent
         rows = np.flatnonzero((parent >= 0) & (parent < len(self)))

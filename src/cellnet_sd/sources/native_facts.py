@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from cellnet_sd.components.documents import Documents
 from cellnet_sd.errors import CorruptFileError
-from cellnet_sd.layout import Component
+from cellnet_sd.layout import GENE_KEYS, Component
 from cellnet_sd.problems import Problem
 from cellnet_sd.progress import announced, progress
 from cellnet_sd.sources.base import Raw, Unreadable
 from cellnet_sd.sources.facts import Facts, FormColumn, ScanFinding
 from cellnet_sd.sources.hdf5 import check_unmoved
 from cellnet_sd.sources.hdf5_objects import busy, check_unlocked
+from cellnet_sd.sources.hdf5_scan import OTHER_GENES
 from cellnet_sd.sources.locations import Located
 from cellnet_sd.sources.native.codes import FIRST_DAMAGE, Reason
 from cellnet_sd.sources.native.compiled import is_compiled
@@ -27,7 +28,7 @@ from cellnet_sd.sources.native.superblock import UnreadableStructureError
 from cellnet_sd.sources.native_left import LeftCells, fetch_left, scan_left
 from cellnet_sd.sources.native_roster import Roster, read_roster
 from cellnet_sd.sources.native_scan import BATCH, Part, read_part
-from cellnet_sd.sources.native_values import Bytes, damage
+from cellnet_sd.sources.native_values import Bytes, damage, is_decoded
 from cellnet_sd.sources.native_wsi import number_images, with_left
 from cellnet_sd.workers import Workers
 
@@ -170,11 +171,13 @@ def _joined(path: Path, stored: Bytes, roster: Roster, parts: Sequence[Part]) ->
         located=located,
         scan=scan,
     )
-    return _with_left(path, stored, facts, roster)
+    genes = [row + start for start, part in zip(starts, parts, strict=True) for row in part.left_genes]
+    return _with_left(path, stored, facts, roster, genes)
 
 
 def _scan_finding(stored: Bytes, roster: Roster, parts: Sequence[Part]) -> ScanFinding:
-    left = Counter({"group": len(roster.left)}) if roster.left else Counter()
+    left = Counter({"group": len(roster.left), "what groups of cells state": roster.n_left_containers})
+    left = +left  # without what is zero
     return ScanFinding(
         engine="native",
         through_h5py=dict(sum((part.through_h5py for part in parts), left)),
@@ -197,10 +200,10 @@ def _genes(parts: Sequence[Part]) -> tuple[str, ...] | None:
     return next((part.gene_names for part in parts if part.gene_names is not None), None)
 
 
-def _with_left(path: Path, stored: Bytes, facts: Facts, roster: Roster) -> Facts:
-    """Return the facts with what is left to h5py, component by component."""
-    left = {component: _left_rows(facts.located[component]) for component in Component}
-    rows = sorted({*roster.left, *(row for own in left.values() for row in own.tolist())})
+def _with_left(path: Path, stored: Bytes, facts: Facts, roster: Roster, genes: Sequence[int]) -> Facts:
+    """Return the facts with what is left to h5py: component by component, and the gene names of some cells."""
+    left = {component: _left_rows(component, facts.located[component]) for component in Component}
+    rows = sorted({*roster.left, *genes, *(row for own in left.values() for row in own.tolist())})
     if not rows:
         return facts
     for component in Component:
@@ -214,12 +217,31 @@ def _with_left(path: Path, stored: Bytes, facts: Facts, roster: Roster) -> Facts
     images = {row: digest for row, digest in zip(rows, found.images, strict=True) if digest and row in own}
     if images:
         facts.wsi = with_left(stored, facts.located[Component.WSI_PATCH], facts.wsi, images)
-    return _merged(facts, rows, left, found)
+    return _with_genes(_merged(facts, rows, left, found), rows, {*genes, *roster.left}, found)
 
 
-def _left_rows(located: Located) -> NDArray[np.int64]:
-    codes = [code for code, layout in enumerate(located.layouts) if layout.storage == "h5py"]
+def _left_rows(component: Component, located: Located) -> NDArray[np.int64]:
+    """Return the cells of whose component h5py is asked: what is no text is not looked at before it is read."""
+    is_text = component in (Component.ATTRIBUTES, Component.CAPTION)
+    codes = [
+        code
+        for code, layout in enumerate(located.layouts)
+        if layout.storage == "h5py" or (is_text and not is_decoded(layout))
+    ]
     return np.flatnonzero(np.isin(located.code, codes)).astype(np.int64)
+
+
+def _with_genes(facts: Facts, rows: Sequence[int], stating: set[int], found: LeftCells) -> Facts:
+    """Return the facts with the gene names that h5py found in the cells of `stating`, which all must state the same."""
+    defects = [
+        Problem(rows[number], what, reason)
+        for number, what, reason in found.defects
+        if what in GENE_KEYS and rows[number] in stating
+    ]
+    names = facts.gene_names or found.gene_names
+    if found.gene_names not in (None, names):
+        defects += [Problem(row, GENE_KEYS[1], OTHER_GENES) for row in sorted(stating - {each.row for each in defects})]
+    return replace(facts, gene_names=names, defects=[*facts.defects, *defects])
 
 
 def _merged(facts: Facts, rows: Sequence[int], left: dict[Component, NDArray[np.int64]], found: LeftCells) -> Facts:
@@ -247,7 +269,7 @@ def _merged(facts: Facts, rows: Sequence[int], left: dict[Component, NDArray[np.
     defects = [
         Problem(rows[number], what, reason)
         for number, what, reason in found.defects
-        if what not in of_left or rows[number] in of_left[Component(what)]
+        if what not in GENE_KEYS and (what not in of_left or rows[number] in of_left[Component(what)])
     ]
     return replace(
         facts,

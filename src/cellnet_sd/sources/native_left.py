@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from h5py import h5d, h5g
 
-from cellnet_sd.errors import CorruptFileError
+from cellnet_sd.errors import CorruptFileError, MissingDependencyError
 from cellnet_sd.layout import Component
 from cellnet_sd.sources.base import Raw, Unreadable
 from cellnet_sd.sources.facts import StoredForm
@@ -15,7 +15,7 @@ from cellnet_sd.sources.guarded import fetch_guarded, in_child
 from cellnet_sd.sources.hdf5_fetch import fetch_cells
 from cellnet_sd.sources.hdf5_objects import DAMAGE, open_file, open_member, read_dataset
 from cellnet_sd.sources.hdf5_scan import Scanner
-from cellnet_sd.sources.hdf5_walk import CellGroup, is_cell
+from cellnet_sd.sources.hdf5_walk import CellGroup, is_cell, stated_attributes, stated_datasets
 from cellnet_sd.sources.hdf5_wsi import content_of
 from cellnet_sd.sources.native_wsi import digest_of
 
@@ -32,6 +32,18 @@ class LeftCells(msgspec.Struct):
     """Digests of the WSI images, empty where there is none."""
     not_cells: list[int] = []
     """Groups without a cell's marks, and what is no group at all."""
+    gene_names: tuple[str, ...] | None = None
+    """Those that the first of these cells states."""
+
+
+class LeftStated(msgspec.Struct):
+    """What h5py finds a container to state; see `Stated`."""
+
+    values: dict[str, Any] = {}
+    others: list[str] = []
+    """Names of attributes that the layout does not know."""
+    fault: str = ""
+    """Why it cannot be read."""
 
 
 def scan_left(path: Path, cells: Sequence[tuple[str, str]], *, is_guarded: bool) -> LeftCells:
@@ -91,7 +103,44 @@ def _scanned(path: Path, cells: Sequence[tuple[str, str]]) -> LeftCells:
         images = _digests(file, scanner)
     forms = {component: codes.stored() for component, codes in scanner.forms.items()}
     defects: list[tuple[int, str, str]] = [*scanner.defects]
-    return LeftCells(scanner.documents, scanner.captions, forms, defects, scanner.n_latin1, images, not_cells)
+    texts = (scanner.documents, scanner.captions)
+    return LeftCells(*texts, forms, defects, scanner.n_latin1, images, not_cells, scanner.gene_names)
+
+
+def stated_left(path: Path, containers: Sequence[str]) -> list[LeftStated]:
+    """Return what containers state, read through h5py past the guard: nobody has looked at the file's cells yet.
+
+    Raises
+    ------
+    CorruptFileError
+        If what one states cannot be read, or the guarded process crashed, hung, or took too much memory.
+    """
+    if not containers:
+        return []
+    order = [(container, "") for container in containers]
+    found = msgspec.msgpack.decode(in_child("stated", path, order), type=list[LeftStated])
+    for container, own in zip(containers, found, strict=True):
+        if own.fault:
+            msg = f"{path}: what {container or 'the root'} states cannot be read: {own.fault}"
+            raise CorruptFileError(msg)
+    return found
+
+
+def stated_here(path: Path, containers: Sequence[str]) -> list[LeftStated]:
+    """Return what containers state, read through h5py in this process."""
+    with open_file(path) as file:
+        return [_stated(file, container) for container in containers]
+
+
+def _stated(file: Any, container: str) -> LeftStated:
+    try:
+        group = open_member(h5g.open(file.id, b"/"), container)
+        if not isinstance(group, h5g.GroupID):
+            return LeftStated(fault="it is no group.")
+        values, others = stated_attributes(group)
+        return LeftStated(values | stated_datasets(group), others)
+    except (*DAMAGE, MissingDependencyError) as error:
+        return LeftStated(fault=f"{error}.")
 
 
 def _digests(file: Any, scanner: Scanner) -> list[bytes]:

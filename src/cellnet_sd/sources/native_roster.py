@@ -18,7 +18,8 @@ from cellnet_sd.sources.native.objects import objects_at
 from cellnet_sd.sources.native.scan import NativeScan
 from cellnet_sd.sources.native.walk import Other
 from cellnet_sd.sources.native_batch import LocatedBatch
-from cellnet_sd.sources.native_values import Bytes, damage
+from cellnet_sd.sources.native_left import stated_left
+from cellnet_sd.sources.native_values import Bytes, NeedsLibhdf5Error, damage
 
 _NOT_UTF8: Final = "its name is not UTF-8"
 NO_HEADER: Final = -1
@@ -42,6 +43,8 @@ class Roster:
         Why cells cannot be read at all, by row.
     left
         Rows that are left to h5py as a whole.
+    n_left_containers
+        How many containers are there of which h5py says what they state.
     """
 
     names: pd.Series
@@ -52,6 +55,7 @@ class Roster:
     unknown: Counter[str]
     faults: dict[int, str]
     left: tuple[int, ...] = ()
+    n_left_containers: int = 0
 
     def __len__(self) -> int:
         return len(self.headers)
@@ -79,7 +83,7 @@ def read_roster(scan: NativeScan, stored: Bytes) -> Roster:
     """
     paths = [container.path.decode(errors="replace") for container in scan.containers]
     unknown: Counter[str] = Counter()
-    stated = _stated(scan, stored, paths, unknown)
+    stated, n_left_containers = _stated(scan, stored, paths, unknown)
     odd = _odd_ones(scan, paths, unknown)
     names, not_utf8 = _names(scan)
     at = np.array(odd.at, np.int64)
@@ -100,7 +104,7 @@ def read_roster(scan: NativeScan, stored: Bytes) -> Roster:
     if not np.array_equal(rows, np.arange(len(rows))):
         names, containers, headers = names.iloc[rows].reset_index(drop=True), containers.take(rows), headers[rows]
     left = tuple(row for row, reason in faults.items() if not reason)
-    return Roster(names, containers, headers, order, stated, unknown, faults, left)
+    return Roster(names, containers, headers, order, stated, unknown, faults, left, n_left_containers)
 
 
 def _names(scan: NativeScan) -> tuple[pd.Series, NDArray[np.int64]]:
@@ -149,36 +153,50 @@ def _why(other: Other, name: str) -> str:
     return damage(other.reason.name) if other.kind is Kind.DAMAGED else ""
 
 
-def _stated(scan: NativeScan, stored: Bytes, paths: list[str], unknown: Counter[str]) -> dict[str, Stated]:
-    """Return what the root and the containers state: attributes, and datasets that the layout knows."""
+def _stated(scan: NativeScan, stored: Bytes, paths: list[str], unknown: Counter[str]) -> tuple[dict[str, Stated], int]:
+    """Return what the root and the containers state: attributes, and datasets that the layout knows.
+
+    Also returns for how many of them h5py is asked, since some of it is of a kind that is not known here.
+    """
     headers = np.array([container.header for container in scan.containers], np.int64)
     found = {path: Stated(container.tracked) for path, container in zip(paths, scan.containers, strict=True)}
     batch = LocatedBatch(scan, objects_at(scan, headers), stored)
+    left = set(np.flatnonzero(batch.batch.groups.kind != Kind.GROUP).tolist())
     for at, own in batch.cell_attributes():
-        if None in own:
-            msg = f"{scan.path}: an HDF5 attribute of {paths[at] or 'the root'} cannot be read."
-            raise CorruptFileError(msg)
-        values = {name: value.value() for name, value in (item for item in own if item is not None)}
-        found[paths[at]].values |= numbers_and_names(values)
-        unknown.update(f"attribute {name} of {paths[at] or 'the root'}" for name in values.keys() - STATED)
+        if any(name in STATED and value is None for name, value in own):
+            left.add(at)
+        elif at not in left:
+            values = {name: value.value() for name, value in own if name in STATED and value is not None}
+            found[paths[at]].values |= numbers_and_names(values)
+            others = [name or "whose name is not UTF-8" for name, _ in own if name not in STATED]
+            unknown.update(f"attribute {name} of {paths[at] or 'the root'}" for name in others)
     for other, value in _stated_datasets(scan, stored, paths):
-        found[paths[other.container]].values |= numbers_and_names({other.name.decode(): value})
-    return found
+        if value is None:
+            left.add(other.container)
+        else:
+            found[paths[other.container]].values |= numbers_and_names({other.name.decode(): value})
+    for at, by_h5py in zip(sorted(left), stated_left(scan.path, [paths[at] for at in sorted(left)]), strict=True):
+        found[paths[at]].values = by_h5py.values
+        unknown.update(f"attribute {name} of {paths[at] or 'the root'}" for name in by_h5py.others)
+    return found, len(left)
 
 
 def _stated_datasets(scan: NativeScan, stored: Bytes, paths: list[str]) -> list[tuple[Other, Any]]:
+    """Return the datasets that state something, with their values: `None` where only libhdf5 reads them."""
     wanted = [
         other for other in scan.others if other.kind is Kind.DATASET and other.name.decode(errors="replace") in STATED
     ]
     headers = np.array([other.header for other in wanted], np.int64)
     batch = LocatedBatch(scan, objects_at(scan, headers), stored)
     own = batch.own()
-    values = []
+    values: list[tuple[Other, Any]] = []
     for at, other in enumerate(wanted):
         place = own.place(at)
         assert place is not None  # it is a dataset
         try:
             values.append((other, stored.array(place)))
+        except NeedsLibhdf5Error:
+            values.append((other, None))
         except ObjectError as error:
             msg = f"{scan.path}: {paths[other.container]}/{other.name.decode()}: {error}."
             raise CorruptFileError(msg) from error

@@ -19,6 +19,7 @@ from cellnet_sd.sources.hdf5_scan import (
     CAPTION_ATTRS,
     KNOWN_MEMBERS,
     ONE_BY_ONE,
+    OTHER_GENES,
     dataset_form,
     group_form,
     plain,
@@ -29,7 +30,7 @@ from cellnet_sd.sources.native.scan import NativeScan
 from cellnet_sd.sources.native_batch import UNKNOWN_ATTRIBUTES, LocatedBatch
 from cellnet_sd.sources.native_documents import parse_documents
 from cellnet_sd.sources.native_texts import Texts, read_texts
-from cellnet_sd.sources.native_values import Bytes, damage, is_decoded
+from cellnet_sd.sources.native_values import Bytes, NeedsLibhdf5Error, damage, is_decoded
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,6 +40,7 @@ BATCH: Final = 2**15
 _CAPTION_FORM: Final = StoredForm("attribute", dtype="text")
 _JSON_FORM: Final = StoredForm("attribute", dtype="JSON text")
 _DAMAGED_FORM: Final = StoredForm("unreadable")
+_LEFT: Final = Layout("h5py", reason=UNKNOWN_ATTRIBUTES)
 
 
 @dataclass
@@ -61,6 +63,8 @@ class Part:
         How many objects there are.
     damaged
         Whether some structure contradicts itself.
+    left_genes
+        Cells that state gene names in a way that only libhdf5 reads.
     """
 
     documents: Documents
@@ -75,6 +79,7 @@ class Part:
     through_h5py: Counter[str] = field(default_factory=Counter)
     n_objects: int = 0
     damaged: bool = False
+    left_genes: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.wsi_header)
@@ -95,6 +100,7 @@ class _PartReader:
     faults: list[Problem] = field(default_factory=list)
     unknown: Counter[str] = field(default_factory=Counter)
     own_genes: list[tuple[int, tuple[str, ...]]] = field(default_factory=list)
+    left_genes: list[int] = field(default_factory=list)
 
     def part(self) -> Part:
         whole = self._broken_cells()
@@ -122,6 +128,7 @@ class _PartReader:
             self._through_h5py(),
             self._n_objects(),
             self._is_damaged(),
+            tuple(self.left_genes),
         )
 
     # --- what cannot be read -----------------------------------------------------------------------------------------
@@ -175,7 +182,8 @@ class _PartReader:
                 elif layout.storage != "h5py" and not is_decoded(layout):
                     numbers = ", ".join(str(step.number) for step in layout.filters)
                     found[f"filters {numbers}"] += int((codes == code).sum())
-        return found
+        found["gene names"] += len(self.left_genes)
+        return +found  # without what is zero
 
     # --- HDF5 attributes of the cell's group -------------------------------------------------------------------------
 
@@ -185,20 +193,31 @@ class _PartReader:
         has = {component: self.located[component].code >= 0 for component in (Component.ATTRIBUTES, Component.CAPTION)}
         forms = {component: _Forms(self.forms[component]) for component in has}
         said: dict[int, str] = {}
+        left: dict[Component, list[int]] = {component: [] for component in has}
+        by_h5py = self.cells.batch.groups.kind == Kind.FALLBACK
         for row, own in self.cells.cell_attributes():
-            values = dict(item for item in own if item is not None)
-            if not has[Component.CAPTION][row] and None not in own:
+            if by_h5py[row]:  # not all of them are known here
+                continue
+            values = {name: value for name, value in own if name is not None and value is not None}
+            not_known = {name for name, value in own if name is None or value is None}
+            if has[Component.CAPTION][row]:
+                pass
+            elif not_known & {*CAPTION_ATTRS}:
+                left[Component.CAPTION].append(row)
+            else:
                 self._caption(row, values, said, captions, forms[Component.CAPTION])
             if has[Component.ATTRIBUTES][row]:
                 is_document = True
-            elif None in own:
-                texts.faults[row] = "its HDF5 attributes are of a type that is not read"
+            elif not_known - {*CAPTION_ATTRS}:
+                left[Component.ATTRIBUTES].append(row)
                 continue
             else:
                 is_document = self._document(row, values, found, texts, forms[Component.ATTRIBUTES])
             if is_document:
-                self.unknown.update(f"attribute {name}" for name in values if name not in _LAYOUT_ATTRS)
+                self.unknown.update(f"attribute {name}" for name, _ in own if name not in _LAYOUT_ATTRS)
         self.forms.update({component: column.column() for component, column in forms.items()})
+        for component, rows in left.items():
+            self.located[component] = self.located[component].with_layout(rows, _LEFT)
         captions.array = _with_texts(captions.array, said)
         return _with_documents(documents, found)
 
@@ -263,6 +282,9 @@ class _PartReader:
                     if place is None or place.layout.storage == "group"
                     else text_list(self.cells.stored.array(place))
                 )
+            except NeedsLibhdf5Error:
+                self.left_genes.append(cell)
+                continue
             except ObjectError as error:
                 self.faults.append(Problem(cell, key, str(error)))
                 continue
@@ -273,8 +295,7 @@ class _PartReader:
         first = next((names for _, names in self.own_genes if names), None)
         for cell, names in self.own_genes:
             if names != first:
-                reason = "it does not name the same genes as the cells before it"
-                self.faults.append(Problem(cell, GENE_KEYS[1], reason))
+                self.faults.append(Problem(cell, GENE_KEYS[1], OTHER_GENES))
         return first
 
 

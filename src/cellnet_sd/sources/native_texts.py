@@ -12,7 +12,7 @@ from cellnet_sd.sources.base import Raw
 from cellnet_sd.sources.hdf5_objects import ObjectError
 from cellnet_sd.sources.locations import Layout, Located
 from cellnet_sd.sources.native_grouping import gathered
-from cellnet_sd.sources.native_values import Bytes
+from cellnet_sd.sources.native_values import Bytes, is_decoded
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -113,7 +113,7 @@ def _add_others(stored: Bytes, located: Located, rows: NDArray[np.intp], texts: 
 
     found: dict[int, str] = {}
     for row in rows.tolist():
-        if located.layouts[located.code[row]].storage == "h5py":
+        if not is_decoded(located.layouts[located.code[row]]):
             continue
         try:
             raw = stored.raw(located, row, with_attrs=False)

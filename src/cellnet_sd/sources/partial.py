@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from cellnet_sd.sources.native_scan import Part
 
-VERSION: Final = 1
+VERSION: Final = 2
 _SUFFIX: Final = ".parts"
 _METADATA: Final = b"cellnet_sd_part"
 _CAPTION, _WSI, _FORM, _VALUE, _LACKS = "caption", "wsi", "form:", "value:", "lacks:"
@@ -48,6 +48,7 @@ class _Words(msgspec.Struct):
     through_h5py: dict[str, int]
     n_objects: int
     damaged: bool
+    left_genes: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,7 @@ def _words(part: "Part", identity: Identity) -> _Words:
         dict(part.through_h5py),
         part.n_objects,
         part.damaged,
+        part.left_genes,
     )
 
 
@@ -153,6 +155,7 @@ def _part(table: "pa.Table", words: _Words) -> "Part":
         Counter(words.through_h5py),
         words.n_objects,
         words.damaged,
+        words.left_genes,
     )
 
 

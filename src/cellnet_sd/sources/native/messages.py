@@ -12,6 +12,7 @@ _FLOATS: Final = {
     8: ((0, 64, 52, 11, 0, 52, 1023), 63),
 }
 _IMPLIED_NORM = 2
+_NULS = 1
 _HEADER = 8
 _TOO_LARGE = 1 << 31
 
@@ -24,16 +25,14 @@ class NativeType(NamedTuple):
     dtype
         Of one element as stored; of the items where the length varies. Opaque bytes are void.
     kind
-        `"number"`, `"bool"`, `"text"` (fixed length, padded as `padding` says), `"opaque"`, `"vlen text"` or `"vlen"`.
-    padding
-        Of text: 0 ends at a NUL, 1 is padded with NULs, 2 with spaces.
+        `"number"`, `"bool"`, `"text"` (fixed length, ended by or padded with NULs; padded with spaces, it is left to
+        libhdf5), `"opaque"`, `"vlen text"` or `"vlen"`.
     utf8
         Whether text says that it is UTF-8; else ASCII.
     """
 
     dtype: "np.dtype[np.generic]"
     kind: str
-    padding: int = 0
     utf8: bool = False
 
 
@@ -60,8 +59,8 @@ def datatype(message: bytes, reference: int = 0) -> NativeType | None:
         return _float(bits, size, body)
     if size >= _TOO_LARGE:
         return None
-    if kind == _STRING and size and bits & 15 <= 2 and bits >> 4 & 15 <= 1:
-        return NativeType(np.dtype(f"S{size}"), "text", bits & 15, bits >> 4 & 15 == 1)
+    if kind == _STRING and size and bits & 15 <= _NULS and bits >> 4 & 15 <= 1:
+        return NativeType(np.dtype(f"S{size}"), "text", bits >> 4 & 15 == 1)
     if kind == _OPAQUE and size:
         return NativeType(np.dtype(f"V{size}"), "opaque") if not body.rstrip(b"\0") else None
     if kind == _ENUM:
@@ -108,7 +107,7 @@ def _variable(bits: int, body: bytes) -> NativeType | None:
     if base is None:
         return None
     if bits & 15 == 1:
-        return NativeType(np.dtype("S1"), "vlen text", bits >> 4 & 15, bits >> 8 & 15 == 1)
+        return NativeType(np.dtype("S1"), "vlen text", bits >> 8 & 15 == 1)
     return NativeType(base.dtype, "vlen") if bits & 15 == 0 and base.kind == "number" else None
 
 
