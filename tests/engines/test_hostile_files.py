@@ -5,6 +5,7 @@
 
 import json
 import os
+import struct
 import subprocess
 import sys
 import time
@@ -19,8 +20,10 @@ import pytest
 
 import cellnet_sd as cn
 import hostile_mutants
-from cellnet_sd.errors import CellNetError, CorruptFileError
+from cellnet_sd.errors import CellNetError, CorruptFileError, MalformedCellError, MissingDependencyError
+from cellnet_sd.layout import Component
 from cellnet_sd.sources import guarded
+from cellnet_sd.sources.base import Raw, Unreadable
 from hostile_answers import Refused, ask, differences
 from hostile_files import write_sound
 
@@ -354,6 +357,70 @@ def test_a_guarded_process_that_fails_is_an_error_of_ours(
     for _ in range(2):  # and the process goes on, or is started anew
         with pytest.raises(CorruptFileError, match=said):
             cn.open(damaged, index=False)
+
+
+def _decoding_short(path: Path) -> None:
+    """Give a cell 16 MiB of values behind LZF, which decode to 4 bytes: libhdf5 reads on behind them, and crashes."""
+    n_bytes = 2**24
+    with h5py.File(path, "a") as root:
+        del root[BAD]["expression"]
+        made = root[BAD].create_dataset("expression", (n_bytes // 4,), "f4", chunks=(n_bytes // 4,), compression="lzf")
+        made.id.write_direct_chunk((0,), b"\3abcd" + bytes(2**15))
+        version, made_by, _ = made.id.get_create_plist().get_filter(0)[2]
+    stated = [struct.pack("<III", version, made_by, size) for size in (n_bytes, 4)]
+    raw = path.read_bytes()
+    assert raw.count(stated[0]) == 1
+    path.write_bytes(raw.replace(*stated))
+
+
+def _flipped_bitshuffle(path: Path) -> None:
+    hdf5plugin = pytest.importorskip("hdf5plugin")
+    with h5py.File(path, "a") as root:
+        del root[BAD]["expression"]
+        values = np.arange(64, dtype="i4")
+        made = root[BAD].create_dataset("expression", data=values, chunks=(64,), **hdf5plugin.Bitshuffle())
+        address = made.id.get_chunk_info(0).byte_offset
+    raw = bytearray(path.read_bytes())
+    raw[address + 4] ^= 1
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize("break_it", [_decoding_short, _flipped_bitshuffle])
+def test_a_value_that_crashes_libhdf5_is_unreadable_and_no_other(path: Path, break_it: Callable[[Path], None]) -> None:
+    with h5py.File(path, "a") as root:
+        for row in (1, 3, 4):
+            root[f"Cell_{row}"].create_dataset("again", data=root[f"Cell_{row}/expression"][()], compression="lzf")
+            del root[f"Cell_{row}/expression"]
+            root.move(f"Cell_{row}/again", f"Cell_{row}/expression")
+    break_it(path)
+    source = cn.open(path, index=False)._source
+    found = source.fetch(Component.EXPRESSION, range(4))
+    assert [type(value) for value in found] == [Raw, Unreadable, Raw, Raw]
+    assert "exit code -11" in found[1]
+    with pytest.raises(MalformedCellError, match=rf"plain\.h5: cell '{BAD}', expression: .*exit code -11"):
+        _ = cn.open(path, index=False).expression[:]
+
+
+def test_a_file_on_which_libhdf5_crashes_over_and_over_is_given_up(damaged: Path, fresh: Callable[[str], None]) -> None:
+    source = cn.open(damaged, index=False)._source
+    fresh(_BROKEN.format("__import__('ctypes').string_at(0)"))
+    with pytest.raises(CorruptFileError, match="exit code -11"):
+        source.fetch(Component.EXPRESSION, [1] * 1_000)
+
+
+def test_an_error_of_ours_comes_out_of_the_guarded_process(damaged: Path, fresh: Callable[[str], None]) -> None:
+    source = cn.open(damaged, index=False)._source
+    raising = "(_ for _ in ()).throw(guarded.errors.MissingDependencyError('pip install it'))"
+    fresh(_BROKEN.format(raising))
+    with pytest.raises(MissingDependencyError, match="pip install it"):
+        source.fetch(Component.EXPRESSION, [1])
+
+
+def test_an_answer_goes_on_where_it_was_broken_off(damaged: Path, fresh: Callable[[str], None]) -> None:
+    source = cn.open(damaged, index=False)._source
+    fresh("from cellnet_sd.sources import guarded; guarded._ENOUGH = 100; guarded._serve()")
+    found = source.fetch(Component.EXPRESSION, [1] * 7)
+    assert [value.value.tolist() for value in found] == [[0.5, 1.5, 2.5]] * 7
 
 
 def test_nothing_that_is_refused_is_an_answer(path: Path) -> None:

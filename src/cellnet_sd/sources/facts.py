@@ -88,22 +88,6 @@ class ScanFinding(msgspec.Struct, frozen=True):
     state: tuple[int, ...] = ()
     """What following references within the file begins with."""
 
-    @property
-    def is_guarded(self) -> bool:
-        """Whether libhdf5 is kept in a process of its own.
-
-        It is where a file is damaged, and where it has what only libhdf5 understands, which nobody has looked at
-        before: a file can be made to break it. Bytes that only have to be decoded have been found and measured.
-        """
-        return bool(self.damaged or self.why or not self.through_h5py.keys() <= _ONLY_DECODED)
-
-
-_ONLY_DECODED = frozenset(
-    f"filters {', '.join(numbers)}"
-    for code in ("32000", "32001", "32004", "32008", "32015")  # LZF; of hdf5plugin: Blosc, LZ4, bitshuffle, Zstandard
-    for numbers in ([code], ["2", code], [code, "3"], ["2", code, "3"], ["3", code])
-)
-
 
 @dataclass
 class Facts:

@@ -12,19 +12,21 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from threading import Lock
-from typing import IO, Any, Final, NoReturn
+from typing import IO, Any, Final, NamedTuple, NoReturn
 
 import msgspec
 import numpy as np
 
-from cellnet_sd.errors import CorruptFileError
+from cellnet_sd import errors
+from cellnet_sd.errors import CellNetError, CorruptFileError
 from cellnet_sd.layout import Component
 from cellnet_sd.sources.base import Raw, Unreadable
+from cellnet_sd.sources.hdf5_objects import load_plugins
 
 _SECONDS: Final = 3
 """Of processor time: by the clock, it depends on what else the machine does."""
@@ -32,7 +34,15 @@ _BYTES_PER_SECOND: Final = 50 * 2**20
 _CELLS_PER_SECOND: Final = 200
 _LONGEST: Final = 30
 """Seconds by the clock, over those of processor time, after which a child is given up in any case."""
-_MEMORY: Final = 2 * 2**30
+_MOST_MEMORY: Final = 3 * 2**30
+_ENOUGH: Final = 2**25
+"""Bytes after which a child leaves the rest for later: neither end holds more than that beside the values."""
+_AT_ONCE: Final = 4_096
+"""Cells that a child is asked for at a time."""
+_MOST_CRASHES: Final = 32
+"""Values of one call on which a child may crash, before the file is given up."""
+_RAISED: Final = 3
+"""Exit code of a fork whose last answer is the error that it raised."""
 _COMMAND: Final = [sys.executable, "-m", "cellnet_sd.sources.guarded"]
 _LENGTH: Final = struct.Struct("<Q")
 _CODE: Final = struct.Struct("<i")
@@ -59,24 +69,56 @@ class _StoredRaw(msgspec.Struct):
     members: dict[str, "_StoredRaw"] = {}
 
 
-def in_child(what: str, path: Path, cells: Sequence[tuple[str, str]], component: str = "") -> bytes:
-    """Have a child process read cells through h5py; return what it says.
+def in_child(what: str, path: Path, cells: Sequence[tuple[str, str]]) -> bytes:
+    """Have a child process scan cells, or a whole file, through h5py; return what it says.
 
     Raises
     ------
     CorruptFileError
         If it crashed, hung, or took too much memory.
+    CellNetError
+        What it raised itself.
     """
+    done = _carried_out_apart(what, path, cells)
+    if done.code:
+        raise done.failure
+    return bytes(done.answers[0])
+
+
+class _Done(NamedTuple):
+    """What came of an order in the child."""
+
+    code: int
+    answers: list[memoryview]
+    failure: CellNetError
+    """What to raise, where the code is not 0 and no single value is to blame."""
+    is_crash: bool
+    """Whether it crashed: it may go on behind what it was at."""
+
+
+def _carried_out_apart(what: str, path: Path, cells: Sequence[tuple[str, str]], component: str = "") -> _Done:
     seconds = int(_SECONDS + path.stat().st_size / _BYTES_PER_SECOND + len(cells) / _CELLS_PER_SECOND)
-    order = msgspec.msgpack.encode(_Order(what, str(path), list(cells), component, seconds))
-    code, answer = _server(os.getpid()).ask(order)
-    if code:
-        failed = f"failed on it (exit code {code})"
-        if code == -signal.SIGXCPU:
-            failed = f"did not come to an end with it in {seconds} s"
-        msg = f"{path}: only libhdf5 can read some of it, and it {failed}: it is damaged."
-        raise CorruptFileError(msg)
-    return answer
+    order = _Order(what, str(path), list(cells), component, seconds)
+    code, reply = _server(os.getpid()).ask(msgspec.msgpack.encode(order))
+    answers = [] if reply is None else list(_frames(reply))
+    if code == _RAISED and answers:
+        name, said = msgspec.msgpack.decode(answers.pop(), type=tuple[str, str])
+        return _Done(code, answers, getattr(errors, name)(said), is_crash=False)
+    failed = f"failed on it (exit code {code})"
+    if is_slow := code == -signal.SIGXCPU:
+        failed = f"did not come to an end with it in {seconds} s"
+    msg = f"{path}: only libhdf5 can read some of it, and it {failed}: it is damaged."
+    return _Done(code, answers, CorruptFileError(msg), is_crash=reply is not None and not is_slow)
+
+
+def _frames(reply: memoryview) -> Iterator[memoryview]:
+    """Yield the answers in a reply, but for one that a crash has cut short."""
+    end = 0
+    while end + _LENGTH.size <= len(reply):
+        start = end + _LENGTH.size
+        end = start + _LENGTH.unpack_from(reply, end)[0]
+        if end <= len(reply):
+            yield reply[start:end]
 
 
 @cache
@@ -95,8 +137,8 @@ class _Server:
         self._lock = Lock()
         self._process: subprocess.Popen[bytes] | None = None
 
-    def ask(self, order: bytes) -> tuple[int, bytes]:
-        """Return the exit code of the fork that carried out an order, and what it said."""
+    def ask(self, order: bytes) -> tuple[int, memoryview | None]:
+        """Return the exit code of the fork that carried out an order, and what it said; `None` if this one ended."""
         with self._lock:
             process = self._running()
             assert process.stdin is not None
@@ -105,8 +147,8 @@ class _Server:
                 _write(process.stdin, order)
             reply = _read(process.stdout)
             if reply is None:
-                return process.wait() or 1, b""
-        return _CODE.unpack_from(reply)[0], reply[_CODE.size :]
+                return process.wait() or 1, None
+        return _CODE.unpack_from(reply)[0], memoryview(reply)[_CODE.size :]
 
     def close(self) -> None:
         """End the process."""
@@ -147,13 +189,34 @@ def _read(stream: IO[bytes]) -> bytes | None:
 def fetch_guarded(path: Path, component: Component, cells: Sequence[tuple[str, str]]) -> list[Raw | Unreadable | None]:
     """Return one component of some cells, read through h5py by a child process.
 
+    A value on which it crashes is unreadable, and the child goes on behind it.
+
     Raises
     ------
     CorruptFileError
-        As `in_child`.
+        If it crashed over and over, or hung.
+    CellNetError
+        What it raised itself.
     """
-    stored = msgspec.msgpack.decode(in_child("fetch", path, cells, component), type=list[_StoredRaw | None])
-    return [None if each is None else Unreadable(each.reason) if each.reason else _raw(each) for each in stored]
+    values: list[Raw | Unreadable | None] = []
+    n_crashes = 0
+    while len(values) < len(cells):
+        done = _carried_out_apart("fetch", path, cells[len(values) : len(values) + _AT_ONCE], component)
+        values += map(_fetched, done.answers)
+        if not done.code:
+            continue
+        n_crashes += 1
+        if not done.is_crash or n_crashes > _MOST_CRASHES:
+            raise done.failure
+        values.append(Unreadable(f"only libhdf5 can read it, which failed on it (exit code {done.code})"))
+    return values
+
+
+def _fetched(answer: memoryview) -> Raw | Unreadable | None:
+    stored = msgspec.msgpack.decode(answer, type=_StoredRaw | None)
+    if stored is None:
+        return None
+    return Unreadable(stored.reason) if stored.reason else _raw(stored)
 
 
 def _raw(stored: _StoredRaw) -> Raw:
@@ -198,7 +261,6 @@ def _packed_array(array: Any) -> _StoredRaw:
 def _serve() -> None:
     """Carry out orders from standard input, each in a fork, until there are no more."""
     from cellnet_sd.sources import hdf5_fetch, native_left  # noqa: F401  # what the forks need
-    from cellnet_sd.sources.hdf5_objects import load_plugins
 
     load_plugins()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -239,29 +301,44 @@ def _obey(order: bytes, writer: int) -> NoReturn:
     code = 1
     try:
         parsed = msgspec.msgpack.decode(order, type=_Order)
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY + 2**30, _MEMORY + 2**30))
+        resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY, _MOST_MEMORY))
         resource.setrlimit(resource.RLIMIT_CPU, (parsed.seconds, parsed.seconds + 1))  # then SIGXCPU, which ends it
         with os.fdopen(writer, "wb") as stream:
-            stream.write(msgspec.msgpack.encode(_carried_out(parsed)))
-        code = 0
+            code = _answer(parsed, stream)
     finally:
         os._exit(code)
 
 
-def _carried_out(order: _Order) -> Any:
-    from cellnet_sd.sources.hdf5_fetch import fetch_cells
+def _answer(order: _Order, stream: IO[bytes]) -> int:
+    """Write answers, each as soon as it is there; return the exit code."""
+    n_written = 0
+    try:
+        for found in _carried_out(order):
+            _write(stream, answer := msgspec.msgpack.encode(found))
+            n_written += len(answer)
+            if n_written > _ENOUGH:  # what is left out is asked for again
+                break
+    except CellNetError as error:
+        _write(stream, msgspec.msgpack.encode((type(error).__name__, str(error))))
+        return _RAISED
+    return 0
+
+
+def _carried_out(order: _Order) -> Iterator[Any]:
+    from cellnet_sd.sources.hdf5_fetch import each_cell
     from cellnet_sd.sources.hdf5_scan import scan
     from cellnet_sd.sources.native_left import scan_here, stated_here
 
     path = Path(order.path)
     if order.what == "walk":
-        return len(scan(path))
-    if order.what == "scan":
-        return scan_here(path, order.cells)
-    if order.what == "stated":
-        return stated_here(path, [container for container, _ in order.cells])
-    groups = [f"{container}/{name}" for container, name in order.cells]
-    return [_packed(raw) for raw in fetch_cells(path, Component(order.component), groups)]
+        yield len(scan(path))
+    elif order.what == "scan":
+        yield scan_here(path, order.cells)
+    elif order.what == "stated":
+        yield stated_here(path, [container for container, _ in order.cells])
+    else:
+        groups = [f"{container}/{name}" for container, name in order.cells]
+        yield from map(_packed, each_cell(path, Component(order.component), groups))
 
 
 if __name__ == "__main__":

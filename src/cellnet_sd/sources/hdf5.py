@@ -27,7 +27,7 @@ Stored = Raw | Unreadable | None
 _ONLY_H5PY: Final = "it is stored in a way that only h5py reads. Pass engine='auto'."
 _ONLY_HERE: Final = (
     "it is stored in a way that only libhdf5 reads, in a process of its own, which takes local files. "
-    "Download the file."
+    "Download the file, or pass engine='h5py', which trusts it."
 )
 
 
@@ -156,14 +156,13 @@ class Hdf5Source:
             return []
         if self.access.engine == "native":
             return [Unreadable(_ONLY_H5PY)] * len(rows)
-        from cellnet_sd.sources.native_left import fetch_left
-
-        is_guarded = self.index.findings.scan.is_guarded
-        if is_guarded and is_remote(self.path):
+        if is_remote(self.path):
             return [Unreadable(_ONLY_HERE)] * len(rows)
+        from cellnet_sd.sources.guarded import fetch_guarded
+
         containers = self.index.containers
         cells = [(str(containers[row]), str(self.index.names.iloc[row])) for row in rows.tolist()]
-        return fetch_left(self.path, component, cells, is_guarded=is_guarded)
+        return fetch_guarded(self.path, component, cells)
 
 
 def check_unmoved(path: Path, identity: Identity) -> None:

@@ -1,6 +1,6 @@
 """Reading components of cells through h5py: the reference that every faster way is held against."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import h5py
@@ -14,8 +14,14 @@ def fetch_cells(path: Path, component: Component, groups: Sequence[str]) -> list
     """Return the stored values of a component of the cells whose groups are at `groups`; see `Source.fetch`."""
     if not groups:
         return []
+    return list(each_cell(path, component, groups))
+
+
+def each_cell(path: Path, component: Component, groups: Sequence[str]) -> Iterator[Raw | Unreadable | None]:
+    """Yield what `fetch_cells` returns, one value after the other."""
     with open_file(path) as file:
-        return [_read(file, f"{group}/{component}") for group in groups]
+        for group in groups:
+            yield _read(file, f"{group}/{component}")
 
 
 def _read(file: h5py.File, path: str) -> Raw | Unreadable | None:

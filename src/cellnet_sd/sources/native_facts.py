@@ -17,6 +17,7 @@ from cellnet_sd.problems import Problem
 from cellnet_sd.progress import announced, progress
 from cellnet_sd.sources.base import Raw, Unreadable
 from cellnet_sd.sources.facts import Facts, FormColumn, ScanFinding
+from cellnet_sd.sources.guarded import fetch_guarded
 from cellnet_sd.sources.hdf5 import check_unmoved
 from cellnet_sd.sources.hdf5_objects import busy, check_unlocked
 from cellnet_sd.sources.hdf5_scan import OTHER_GENES
@@ -25,7 +26,7 @@ from cellnet_sd.sources.native.codes import FIRST_DAMAGE, Reason
 from cellnet_sd.sources.native.compiled import is_compiled
 from cellnet_sd.sources.native.scan import NativeScan, open_structure, scan_structure, warm
 from cellnet_sd.sources.native.superblock import UnreadableStructureError
-from cellnet_sd.sources.native_left import LeftCells, fetch_left, scan_left
+from cellnet_sd.sources.native_left import LeftCells, scan_left
 from cellnet_sd.sources.native_roster import Roster, read_roster
 from cellnet_sd.sources.native_scan import BATCH, Part, read_part
 from cellnet_sd.sources.native_values import Bytes, damage, is_decoded
@@ -152,7 +153,7 @@ def _joined(path: Path, stored: Bytes, roster: Roster, parts: Sequence[Part]) ->
 
     def left(row: int) -> Raw | Unreadable | None:
         cell = (str(roster.containers[row]), str(roster.names.iloc[row]))
-        return fetch_left(path, Component.WSI_PATCH, [cell], is_guarded=scan.is_guarded)[0]
+        return fetch_guarded(path, Component.WSI_PATCH, [cell])[0]
 
     wsi, faults = number_images(stored, located[Component.WSI_PATCH], headers, left)
     facts = Facts(
@@ -209,7 +210,7 @@ def _with_left(path: Path, stored: Bytes, facts: Facts, roster: Roster, genes: S
     for component in Component:
         left[component] = np.union1d(left[component], np.array(roster.left, np.int64)).astype(np.int64)
     cells = [(str(facts.containers[row]), str(facts.names.iloc[row])) for row in rows]
-    found = scan_left(path, cells, is_guarded=facts.scan.is_guarded)
+    found = scan_left(path, cells)
     if found.not_cells:  # a container perhaps, whose cells are not known here
         msg = f"only libhdf5 can tell what {'/'.join(cells[found.not_cells[0]]).lstrip('/')!r} is"
         raise NotNativeError(msg)

@@ -1,4 +1,8 @@
-"""Cells with objects that only libhdf5 knows: they are scanned through h5py, past a guard where the file is damaged."""
+"""Cells with objects that only libhdf5 knows: they are scanned through h5py, in a process of its own.
+
+A file can be made to break libhdf5, sound as its structure is: a chunk that decodes to fewer bytes than it should is
+read beyond its end, whatever filter it has.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,10 +13,8 @@ from h5py import h5d, h5g
 
 from cellnet_sd.errors import CorruptFileError, MissingDependencyError
 from cellnet_sd.layout import Component
-from cellnet_sd.sources.base import Raw, Unreadable
 from cellnet_sd.sources.facts import StoredForm
-from cellnet_sd.sources.guarded import fetch_guarded, in_child
-from cellnet_sd.sources.hdf5_fetch import fetch_cells
+from cellnet_sd.sources.guarded import in_child
 from cellnet_sd.sources.hdf5_objects import DAMAGE, open_file, open_member, read_dataset
 from cellnet_sd.sources.hdf5_scan import Scanner
 from cellnet_sd.sources.hdf5_walk import CellGroup, is_cell, stated_attributes, stated_datasets
@@ -46,33 +48,15 @@ class LeftStated(msgspec.Struct):
     """Why it cannot be read."""
 
 
-def scan_left(path: Path, cells: Sequence[tuple[str, str]], *, is_guarded: bool) -> LeftCells:
-    """Scan cells, each named by its container and its name, through h5py.
-
-    Parameters
-    ----------
-    path, cells
-        The file and the cells.
-    is_guarded
-        Whether libhdf5 is let at the file in a process of its own, which may crash or hang.
+def scan_left(path: Path, cells: Sequence[tuple[str, str]]) -> LeftCells:
+    """Scan cells, each named by its container and its name, through h5py in a process that may crash or hang.
 
     Raises
     ------
     CorruptFileError
         If the guarded process crashed, hung, or took too much memory.
     """
-    if is_guarded:
-        return msgspec.msgpack.decode(in_child("scan", path, cells), type=LeftCells)
-    return scan_here(path, cells)
-
-
-def fetch_left(
-    path: Path, component: Component, cells: Sequence[tuple[str, str]], *, is_guarded: bool
-) -> list[Raw | Unreadable | None]:
-    """Return one component of some cells, read through h5py; see `scan_left`."""
-    if is_guarded:
-        return fetch_guarded(path, component, cells)
-    return fetch_cells(path, component, [f"{container}/{name}" for container, name in cells])
+    return msgspec.msgpack.decode(in_child("scan", path, cells), type=LeftCells)
 
 
 def scan_here(path: Path, cells: Sequence[tuple[str, str]]) -> LeftCells:
