@@ -423,6 +423,22 @@ def test_an_answer_goes_on_where_it_was_broken_off(damaged: Path, fresh: Callabl
     assert [value.value.tolist() for value in found] == [[0.5, 1.5, 2.5]] * 7
 
 
+def test_what_c_code_prints_in_the_guarded_process_is_no_reply(damaged: Path, fresh: Callable[[str], None]) -> None:
+    source = cn.open(damaged, index=False)._source
+    printing = "guarded.Component = lambda name: __import__('os').write(1, b'decompressed size not the same') and name"
+    fresh(f"from cellnet_sd.sources import guarded; {printing}; guarded._serve()")
+    assert source.fetch(Component.EXPRESSION, [1])[0].value.tolist() == [0.5, 1.5, 2.5]
+
+
+def test_an_absurd_reply_of_the_guarded_process_is_an_error_of_ours(
+    damaged: Path, fresh: Callable[[str], None]
+) -> None:
+    source = cn.open(damaged, index=False)._source
+    fresh("import os, time; os.write(1, b'decompressed size not the same'); time.sleep(60)")
+    with pytest.raises(CorruptFileError, match="exit code -9"):
+        source.fetch(Component.EXPRESSION, [1])
+
+
 def test_nothing_that_is_refused_is_an_answer(path: Path) -> None:
     with h5py.File(path, "a") as root:
         _huge(root)

@@ -147,7 +147,7 @@ class _Server:
                 _write(process.stdin, order)
             reply = _read(process.stdout)
             if reply is None:
-                return process.wait() or 1, None
+                return _ended(process), None
         return _CODE.unpack_from(reply)[0], memoryview(reply)[_CODE.size :]
 
     def close(self) -> None:
@@ -172,17 +172,25 @@ class _Server:
         return self._process
 
 
+def _ended(process: "subprocess.Popen[bytes]") -> int:
+    """Return the exit code of a process that has ended, or is ended: it no longer says what can be understood."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(1)
+    process.kill()
+    return process.wait() or 1
+
+
 def _write(stream: IO[bytes], data: bytes) -> None:
     stream.write(_LENGTH.pack(len(data)) + data)
     stream.flush()
 
 
 def _read(stream: IO[bytes]) -> bytes | None:
-    """Return what was written at the other end; `None` once that is closed."""
+    """Return what was written at the other end; `None` once that is closed, or if it cannot be."""
     head = stream.read(_LENGTH.size)
-    if len(head) < _LENGTH.size:
+    if len(head) < _LENGTH.size or (size := _LENGTH.unpack(head)[0]) > _MOST_MEMORY:
         return None
-    data = stream.read(size := _LENGTH.unpack(head)[0])
+    data = stream.read(size)
     return data if len(data) == size else None
 
 
@@ -260,13 +268,15 @@ def _packed_array(array: Any) -> _StoredRaw:
 
 def _serve() -> None:
     """Carry out orders from standard input, each in a fork, until there are no more."""
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # filters written in C print what they find wrong: that must not be taken for a reply
     from cellnet_sd.sources import hdf5_fetch, native_left  # noqa: F401  # what the forks need
 
     load_plugins()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     while (order := _read(sys.stdin.buffer)) is not None:
         code, answer = _in_fork(order)
-        _write(sys.stdout.buffer, _CODE.pack(code) + answer)
+        _write(replies, _CODE.pack(code) + answer)
 
 
 def _in_fork(order: bytes) -> tuple[int, bytes]:
