@@ -230,7 +230,22 @@ def _committed_wsi(root: h5py.File) -> None:
         images.create_dataset("WSI_patch", data=stored, dtype=root["byte"])
 
 
+def _references(root: h5py.File) -> None:
+    one, many = root["Cell_1"].ref, np.array([root["Cell_1"].ref] * 2, h5py.ref_dtype)
+    for name, value in (("one", one), ("many", many), ("region", root["Cell_1/expression"].regionref[:2])):
+        root[BAD]["CCC"].attrs[name] = value
+    of_lists = h5py.h5t.vlen_create(h5py.h5t.STD_REF_OBJ)  # as netCDF names the axes of an array
+    h5py.h5a.create(root[BAD]["CCC"].id, b"DIMENSION_LIST", of_lists, h5py.h5s.create_simple((2,)))
+
+
+def _lists_in_records(root: h5py.File) -> None:
+    records = np.array([(b"name", 1)], [("name", h5py.string_dtype()), ("count", "i4")])
+    root[BAD]["CCC"].attrs["records"] = records
+
+
 TIES = [
+    _lists_in_records,
+    _references,
     _external_component,
     _external_cell,
     _external_images,
@@ -257,6 +272,7 @@ TIES = [
     _committed_wsi,
 ]
 REFUSED = {
+    _lists_in_records: "CCC",
     _external_component: "expression",
     _soft_to_external: "images/cell_patch",
     _soft_loop: "expression",
@@ -287,6 +303,16 @@ def test_hostile_objects_give_what_h5py_gives_or_an_error_of_ours(path: Path, ti
         row = own["cells"].index(f"/{BAD}")
         assert isinstance(own[f"raw {REFUSED[tie]}"][row], str)
     assert "7.5" not in str(own.get("expression")) + str(own.get("read"))
+
+
+def test_references_beside_a_value_take_nothing_from_it(path: Path) -> None:
+    with h5py.File(path, "a") as root:
+        _references(root)
+    with cn.open(path, index=False) as f:
+        links, values = f.ccc, f._source.fetch(Component.CCC, range(4))
+    assert isinstance(values[1], Raw)
+    with cn.open(path, index=False, engine="h5py") as f:
+        assert str(f.ccc) == str(links)
 
 
 @pytest.mark.parametrize("kept", np.linspace(0, 0.999, 25).tolist())

@@ -21,12 +21,13 @@ from typing import IO, Any, Final, NamedTuple, NoReturn
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from cellnet_sd import errors
 from cellnet_sd.errors import CellNetError, CorruptFileError
 from cellnet_sd.layout import Component
 from cellnet_sd.sources.base import Raw, Unreadable
-from cellnet_sd.sources.hdf5_objects import load_plugins
+from cellnet_sd.sources.hdf5_objects import ObjectError, load_plugins
 
 _SECONDS: Final = 3
 """Of processor time: by the clock, it depends on what else the machine does."""
@@ -251,19 +252,46 @@ def _packed(raw: Raw | Unreadable | None) -> _StoredRaw | None:
         return None
     if isinstance(raw, Unreadable):
         return _StoredRaw(reason=str(raw) or "it cannot be read")
+    try:
+        return _packed_parts(raw)
+    except ObjectError as error:
+        return _StoredRaw(reason=str(error))
+
+
+def _packed_parts(raw: Raw) -> _StoredRaw:
     packed = _packed_array(raw.value) if raw.value is not None else _StoredRaw()
     packed.attrs = {name: _packed_array(np.asarray(each)) for name, each in raw.attrs.items() if each is not None}
-    packed.members = {name: found for name, each in raw.members.items() if (found := _packed(each)) is not None}
+    packed.members = {name: _packed_parts(each) for name, each in raw.members.items()}
     return packed
 
 
-def _packed_array(array: Any) -> _StoredRaw:
+def _packed_array(array: NDArray[Any]) -> _StoredRaw:
     if array.dtype.kind == "O":
         items = array.reshape(-1).tolist()
         inner = next((str(item.dtype.str) for item in items if isinstance(item, np.ndarray)), "")
-        stored = [item.tobytes() if isinstance(item, np.ndarray) else bytes(item) for item in items]
-        return _StoredRaw(shape=array.shape, items=stored, item_dtype=inner)
+        return _StoredRaw(shape=array.shape, items=[_packed_item(item) for item in items], item_dtype=inner)
+    _check_plain(array.dtype)
     return _StoredRaw(dtype=array.dtype.str, shape=array.shape, data=np.ascontiguousarray(array).tobytes())
+
+
+def _packed_item(item: Any) -> bytes:
+    if isinstance(item, bytes):
+        return item
+    _check_plain(item.dtype if isinstance(item, np.ndarray) else np.dtype(object))
+    return bytes(item.tobytes())
+
+
+def _check_plain(dtype: "np.dtype[Any]") -> None:
+    """Refuse values that are addresses in this process.
+
+    Raises
+    ------
+    ObjectError
+        If a value of that type holds some.
+    """
+    if dtype.hasobject:
+        msg = "it holds values within values of a type that is not known"
+        raise ObjectError(msg)
 
 
 def _serve() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from h5py import h5a, h5d, h5g, h5l, h5o, h5s, h5z
+from h5py import h5a, h5d, h5g, h5l, h5o, h5s, h5t, h5z
 from h5py._objects import ObjectID
 from numpy.typing import NDArray
 
@@ -313,7 +313,7 @@ def attr_names(node: ObjectID) -> list[str]:
 
 
 def read_attr(node: ObjectID, name: str) -> Any:
-    """Return one attribute; `None` if the object has none of that name.
+    """Return one attribute; `None` if the object has none of that name, or an empty one or references.
 
     Raises
     ------
@@ -324,7 +324,8 @@ def read_attr(node: ObjectID, name: str) -> Any:
         return None
     try:
         attr = h5a.open(node, name.encode())
-        if attr.get_space().get_simple_extent_type() == h5s.NULL:
+        leads_away = attr.get_type().detect_class(h5t.REFERENCE)  # to another object: it says nothing of this one
+        if leads_away or attr.get_space().get_simple_extent_type() == h5s.NULL:
             return None
         if math.prod(attr.shape) * attr.dtype.itemsize > _ALWAYS_ALLOWED:
             msg = f"attribute {name!r} of shape {attr.shape} is too large"
