@@ -123,6 +123,16 @@ def _change_in_place(path: Path) -> None:
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
+def _change_the_middle(path: Path) -> None:
+    """Change every text in the middle of a file that is longer than its ends, and put size and time back."""
+    stat, data = path.stat(), bytearray(path.read_bytes())
+    middle = slice(200_000, -200_000)
+    data[middle] = data[middle].replace(b"kind", b"sort")
+    assert b"sort" in data
+    path.write_bytes(data)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
 def _other_file(path: Path) -> None:
     truth, spelling = full_file()
     truth.cells[0].name = "Another_1"
@@ -136,6 +146,28 @@ def test_the_index_of_a_file_that_changed_is_built_anew(path: Path, change: Any)
     change(path)
     assert scans(path) == 1
     assert scans(path) == 0
+
+
+def test_the_index_of_a_long_file_that_changed_in_its_middle_is_built_anew(path: Path) -> None:
+    with h5py.File(path, "w", userblock_size=512) as root:
+        for row in range(1_000):
+            root[f"Cell_{row}/expression"] = np.arange(3, dtype="f4")
+            root[f"Cell_{row}/attributes.json"] = np.bytes_(b'{"kind": "a"}')
+    cn.index(path)
+    assert scans(path) == 0
+    _change_the_middle(path)
+    assert scans(path) == 1
+    assert set(open_source(path).index.obs) == {"kind", "sort"}
+
+
+@pytest.mark.parametrize("libver", ["earliest", "v108", "latest"])
+@pytest.mark.parametrize("userblock", [0, 2**17])
+def test_the_end_that_a_superblock_states_tells_files_apart(tmp_path: Path, libver: Any, userblock: int) -> None:
+    with h5py.File(tmp_path / "plain.h5", "w", libver=libver, userblock_size=userblock) as root:
+        root["expression"] = np.arange(3)
+    found = indexfile.Identity.of(tmp_path / "plain.h5")
+    assert found.end in (found.size, found.size - userblock)
+    assert not found.takes(msgspec.structs.replace(found, end=found.size + 8))
 
 
 def test_what_was_added_since_is_read(path: Path) -> None:
