@@ -40,7 +40,7 @@ _METADATA, _DIGEST, _LOCATED = b"cellnet_sd", b"cellnet_sd_digest", b"cellnet_sd
 _NAME, _CONTAINER, _SLIDE, _WSI, _CAPTION = "name", "container", "slide", "wsi", "caption"
 _OBS, _OBSM, _FORM = "obs:", "obsm:", "form:"
 _GROUP_ROWS = 2**16
-_READ_ONLY = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+READ_ONLY = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 class _State(msgspec.Struct):
@@ -108,7 +108,7 @@ def save(index: CellIndex, identity: Identity) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             _write(index, identity, target)
         except OSError as error:
-            if error.errno not in _READ_ONLY:
+            if error.errno not in READ_ONLY:
                 raise
             reasons.append(f"{target.parent}: {error.strerror}")
         else:

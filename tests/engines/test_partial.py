@@ -1,10 +1,13 @@
 """An index that is built in parts: an interrupted build goes on from the last finished one, to the same index."""
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pyarrow import feather
 
 import cellnet_sd as cn
 from big_file import NAMES, N, big_file
@@ -62,6 +65,31 @@ def test_an_interrupted_build_goes_on(big: Path, monkeypatch: pytest.MonkeyPatch
         assert f.obs.index.tolist() == NAMES
         assert f.captions.tolist() == [f"the cell at row {row}" for row in range(N)]
         np.testing.assert_array_equal(f.expression[:].toarray()[:, 0], np.arange(N) + 0.5)
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.ENOSPC])
+def test_parts_are_kept_where_a_read_only_folders_index_goes(
+    big: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    write = feather.write_feather
+
+    def guarded(table: Any, where: Path, **options: Any) -> None:
+        if where.parent == _folder(big):
+            raise OSError(code, os.strerror(code))
+        write(table, where, **options)
+
+    monkeypatch.setattr(feather, "write_feather", guarded)
+    with cn.settings.override(cache_dir=tmp_path / "cache"):
+        with monkeypatch.context() as patch:
+            _parts_read(patch, stop_after=4)
+            with pytest.raises(Interrupted):
+                cn.index(big, n_threads=1)
+        is_read_only = code == errno.EROFS
+        assert len(list((tmp_path / "cache").glob("big.h5-*.cnindex.parts/*.arrow"))) == 4 * is_read_only
+        sizes = _parts_read(monkeypatch)
+        cn.index(big, n_threads=1)
+        assert sum(sizes) == N - 4 * SIZE * is_read_only
+        assert not list(tmp_path.glob("**/*.parts"))
 
 
 def test_parts_of_another_size_are_read_again(big: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,5 @@
-"""The parts of an index that is being built: kept beside it as they are done, so that an interrupted scan goes on."""
+"""The parts of an index that is being built: kept as they are done, so that an interrupted scan goes on."""
 
-import contextlib
 import shutil
 import uuid
 from collections import Counter
@@ -15,7 +14,7 @@ import numpy as np
 
 from cellnet_sd.components.documents import Documents, Kind, Values
 from cellnet_sd.identity import Identity
-from cellnet_sd.indexfile import index_paths
+from cellnet_sd.indexfile import READ_ONLY, index_paths
 from cellnet_sd.layout import Component
 from cellnet_sd.problems import Problem
 from cellnet_sd.sources.columns import LocatedWords, arrow_columns, located_from, words_of
@@ -53,18 +52,30 @@ class _Words(msgspec.Struct):
 
 @dataclass(frozen=True)
 class PartStore:
-    """A folder of finished parts of one state of a file; it takes no other."""
+    """Finished parts of one state of a file; it takes no other.
 
-    folder: Path
+    Parameters
+    ----------
+    folders
+        Where they are looked for, and kept: in the first that can be written.
+    identity
+        The state.
+    """
+
+    folders: tuple[Path, ...]
     identity: Identity
 
     def load(self, start: int) -> "Part | None":
         """Return the part that begins at row `start`, `None` if it is not there, or not whole."""
+        found = (self._load(folder / _name(start)) for folder in self.folders)
+        return next((part for part in found if part is not None), None)
+
+    def _load(self, path: Path) -> "Part | None":
         import pyarrow as pa
         from pyarrow import feather
 
         try:
-            table = feather.read_table(self._path(start), memory_map=True)
+            table = feather.read_table(path, memory_map=True)
             words = msgspec.json.decode((table.schema.metadata or {})[_METADATA], type=_Words)
         except (pa.ArrowException, OSError, KeyError, ValueError, msgspec.MsgspecError):
             return None
@@ -73,35 +84,48 @@ class PartStore:
         return _part(table, words)
 
     def save(self, start: int, part: "Part") -> bool:
-        """Keep a part, and return whether it is kept: nothing is where the folder cannot be written."""
+        """Keep a part, and return whether it is kept: nothing is where no folder can be written."""
         import pyarrow as pa
-        from pyarrow import feather
 
         words = msgspec.json.encode(_words(part, self.identity))
         table = pa.table(_columns(part)).replace_schema_metadata({_METADATA: words})
-        target = self._path(start)
-        partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
-        with contextlib.suppress(OSError):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            feather.write_feather(table, partial, compression="zstd")
-            partial.replace(target)
-            return True
+        for folder in self.folders:
+            try:
+                _write(table, folder / _name(start))
+            except OSError as error:
+                if error.errno not in READ_ONLY:  # a full disk is no reason to fill another one
+                    return False
+            else:
+                return True
         return False
 
-    def _path(self, start: int) -> Path:
-        return self.folder / f"{start:012d}.arrow"
+
+def _name(start: int) -> str:
+    return f"{start:012d}.arrow"
+
+
+def _write(table: "pa.Table", target: Path) -> None:
+    from pyarrow import feather
+
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        feather.write_feather(table, partial, compression="zstd")
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @contextmanager
 def parts_of(path: Path, identity: Identity, *, is_kept: bool) -> Iterator[PartStore | None]:
-    """Give the place for the parts of an index, and remove it when the index is built; `None` if none is kept."""
+    """Give the places for the parts of an index, and remove them when the index is built; `None` if none is kept."""
     if not is_kept:
         yield None
         return
-    beside = index_paths(path)[0]
-    store = PartStore(beside.with_name(f"{beside.name}{_SUFFIX}"), identity)
+    store = PartStore(tuple(place.with_name(f"{place.name}{_SUFFIX}") for place in index_paths(path)), identity)
     yield store
-    shutil.rmtree(store.folder, ignore_errors=True)
+    for folder in store.folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _columns(part: "Part") -> dict[str, "pa.Array"]:
