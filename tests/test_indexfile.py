@@ -250,8 +250,10 @@ def test_an_index_that_cannot_be_used_is_built_anew(path: Path, damage: str) -> 
 
 def test_a_folder_in_the_place_of_the_index_is_no_index(path: Path) -> None:
     sidecar(path).mkdir()
-    with pytest.raises(OSError, match="cnindex"):
-        cn.index(path)
+    for verb in (cn.index, cn.open):
+        with quiet(), pytest.raises(CellNetError, match=r"cnindex is a folder.* Move it away, or pass index=False"):
+            verb(path)
+    assert set(path.parent.iterdir()) == {path, sidecar(path)}
     assert scans(path, index=False) == 1
 
 

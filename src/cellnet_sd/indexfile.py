@@ -100,13 +100,15 @@ def save(index: CellIndex, identity: Identity) -> Path:
     Raises
     ------
     CellNetError
-        If neither folder can be written.
+        If neither folder can be written, or a folder is in the index's place.
     """
     reasons = []
     for target in index_paths(index.path):
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             _write(index, identity, target)
+        except IsADirectoryError as error:
+            raise CellNetError(_is_a_folder(index.path, target)) from error
         except OSError as error:
             if error.errno not in READ_ONLY:
                 raise
@@ -118,6 +120,10 @@ def save(index: CellIndex, identity: Identity) -> Path:
         "Set cellnet_sd.settings.cache_dir to a folder you can write, or pass index=False."
     )
     raise CellNetError(msg)
+
+
+def _is_a_folder(path: Path, target: Path) -> str:
+    return f"{target} is a folder, where the index of {path} is to be. Move it away, or pass index=False."
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
