@@ -26,6 +26,7 @@ from cellnet_sd.sources import guarded
 from cellnet_sd.sources.base import Raw, Unreadable
 from hostile_answers import Refused, ask, differences
 from hostile_files import write_sound
+from truth_checks import quiet
 
 N_MUTANTS = int(os.environ.get("CELLNET_SD_HOSTILE", "2000"))
 BATCH = 1000
@@ -129,6 +130,14 @@ def _soft_nowhere(root: h5py.File) -> None:
 
 def _soft_images(root: h5py.File) -> None:
     _replaced(root, "images", h5py.SoftLink("/Cell_1/images"))
+
+
+def _soft_images_nowhere(root: h5py.File) -> None:
+    _replaced(root, "images", h5py.SoftLink("/nowhere"))
+
+
+def _soft_images_loop(root: h5py.File) -> None:
+    _replaced(root, "images", h5py.SoftLink(f"/{BAD}/images"))
 
 
 def _soft_wsi(root: h5py.File) -> None:
@@ -253,6 +262,8 @@ TIES = [
     _soft_loop,
     _soft_nowhere,
     _soft_images,
+    _soft_images_nowhere,
+    _soft_images_loop,
     _soft_wsi,
     _external_storage,
     _virtual,
@@ -277,6 +288,9 @@ REFUSED = {
     _soft_to_external: "images/cell_patch",
     _soft_loop: "expression",
     _soft_nowhere: "caption.txt",
+    _external_images: "images/cell_patch",
+    _soft_images_nowhere: "images/cell_patch",
+    _soft_images_loop: "images/cell_patch",
     _external_storage: "images/cell_patch",
     _virtual: "expression",
     _too_short: "expression",
@@ -313,6 +327,23 @@ def test_references_beside_a_value_take_nothing_from_it(path: Path) -> None:
     assert isinstance(values[1], Raw)
     with cn.open(path, index=False, engine="h5py") as f:
         assert str(f.ccc) == str(links)
+
+
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize("engine", ["auto", "native", "h5py"])
+@pytest.mark.parametrize("tie", [_external_images, _soft_images_nowhere, _soft_images_loop])
+def test_images_that_cannot_be_reached_are_the_fault_of_one_cell(path: Path, tie: Any, engine: Any) -> None:
+    with h5py.File(path, "a") as root:
+        tie(root)
+    with cn.open(path, index=False, engine=engine) as f:
+        assert f.expression[:].shape[0] == 4
+        with pytest.raises(MalformedCellError, match=BAD):
+            _ = f.patches("cell")[:].values
+    with pytest.raises(MalformedCellError, match=BAD):
+        cn.read_anndata(path, index=False, engine=engine)
+    with quiet():
+        adata = cn.read_anndata(path, index=False, engine=engine, on_error="skip")
+    assert adata.obs_names.tolist() == ["Cell_1", "Cell_3", "Cell_4"]
 
 
 @pytest.mark.parametrize("kept", np.linspace(0, 0.999, 25).tolist())

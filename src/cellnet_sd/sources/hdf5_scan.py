@@ -206,8 +206,8 @@ class Scanner:
 
     def _note_unknown(self, group: h5g.GroupID) -> None:
         names = {name.decode(errors="replace") for name in group}
-        if "images" in names and isinstance(images := open_member(group, "images"), h5g.GroupID):
-            names |= {f"images/{name.decode(errors='replace')}" for name in images}
+        if "images" in names:
+            names |= {f"images/{name}" for name in _names_in(group, "images")}
         self.unknown.update(names - KNOWN_MEMBERS)
         if self.forms[Component.ATTRIBUTES].codes[-1] >= 0 and self._attributes_are_a_document():
             beside = set(attr_names(group)) - {Component.ATTRIBUTES, *CAPTION_ATTRS}
@@ -232,6 +232,15 @@ class Scanner:
             self.gene_names = tuple(names)
         if names is None or tuple(names) != self.gene_names:
             self.defects.append(Problem(len(self.names) - 1, key, OTHER_GENES))
+
+
+def _names_in(group: h5g.GroupID, name: str) -> set[str]:
+    """Return the names in a group below `group`; none in what cannot be opened, which its components say."""
+    try:
+        inner = open_member(group, name)
+    except ObjectError:
+        return set()
+    return {each.decode(errors="replace") for each in inner} if isinstance(inner, h5g.GroupID) else set()
 
 
 def stored_form(node: ObjectID) -> StoredForm:
