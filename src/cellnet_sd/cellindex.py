@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -14,7 +15,7 @@ from cellnet_sd.components import attributes
 from cellnet_sd.components.attributes import Spellings
 from cellnet_sd.findings import Findings, SlideFinding
 from cellnet_sd.layout import SLIDE_NAMES_KEY, Component
-from cellnet_sd.problems import Problem
+from cellnet_sd.problems import GROUP, Problem
 from cellnet_sd.rows import CellOrder, row_order
 from cellnet_sd.slides import Evidence, assign_slides
 from cellnet_sd.sources.facts import Facts, FormColumn, Stated
@@ -84,6 +85,11 @@ class CellIndex:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @cached_property
+    def broken(self) -> Mapping[int, str]:
+        """Why cells cannot be read at all, by row."""
+        return {problem.row: problem.reason for problem in self.defects if problem.component == GROUP}
 
     @property
     def captions(self) -> pd.Series:

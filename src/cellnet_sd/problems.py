@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, get_args
+from typing import Final, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,8 @@ from cellnet_sd.errors import CellNetWarning, MalformedCellError
 
 OnError = Literal["raise", "warn", "skip"]
 _SHOWN = 5
+GROUP: Final = "group"
+"""What a defect of a whole cell is about."""
 
 
 class Problem(NamedTuple):

@@ -346,6 +346,27 @@ def test_images_that_cannot_be_reached_are_the_fault_of_one_cell(path: Path, tie
     assert adata.obs_names.tolist() == ["Cell_1", "Cell_3", "Cell_4"]
 
 
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize("engine", ["auto", "native", "h5py"])
+@pytest.mark.parametrize("is_indexed", [True, False])
+def test_a_cell_in_another_file_is_said_whatever_is_asked_for(path: Path, engine: Any, *, is_indexed: bool) -> None:
+    with h5py.File(path, "a") as root:
+        del root[BAD]
+        root[BAD] = h5py.ExternalLink("elsewhere.h5", "/secret")
+    said = f"{BAD}'.* link to another file"
+    for _ in range(1 + is_indexed):
+        with cn.open(path, index=is_indexed, engine=engine) as f:
+            for verb in (lambda f=f: f.expression[:], lambda f=f: f.ccc, lambda f=f: f.patches("cell")[:].values):
+                with pytest.raises(MalformedCellError, match=said):
+                    verb()
+            assert f.patches("wsi")[2:].shape[0] == 2
+    with pytest.raises(MalformedCellError, match=said):
+        cn.read_anndata(path, engine=engine)
+    with quiet():
+        adata = cn.read_anndata(path, engine=engine, on_error="skip")
+    assert adata.obs_names.tolist() == ["Cell_1", "Cell_3", "Cell_4"]
+
+
 @pytest.mark.parametrize("kept", np.linspace(0, 0.999, 25).tolist())
 def test_a_truncated_file_is_refused(path: Path, kept: float) -> None:
     raw = path.read_bytes()

@@ -105,7 +105,15 @@ class Hdf5Source:
         left = [at for at, value in enumerate(values) if value is LEFT]
         for at, value in zip(left, self._left(component, rows[left]), strict=True):
             values[at] = value
-        return cast("list[Stored]", values)
+        return self._with_broken(rows, cast("list[Stored]", values))
+
+    def _with_broken(self, rows: NDArray[np.int64], values: list[Stored]) -> list[Stored]:
+        """Return what was read with the reason where there is nothing since the cell's group cannot be read."""
+        broken = self.index.broken
+        for at in np.flatnonzero(np.isin(rows, list(broken))).tolist() if broken else ():
+            if values[at] is None:
+                values[at] = Unreadable(broken[int(rows[at])])
+        return values
 
     def fetch_arrays(
         self,

@@ -18,7 +18,7 @@ from cellnet_sd.components.documents import Documents
 from cellnet_sd.components.text import decode_text, is_utf8, raw_bytes, text_list
 from cellnet_sd.errors import CorruptFileError
 from cellnet_sd.layout import GENE_KEYS, Component
-from cellnet_sd.problems import Problem
+from cellnet_sd.problems import GROUP, Problem
 from cellnet_sd.progress import progress
 from cellnet_sd.sources.base import Raw
 from cellnet_sd.sources.facts import Facts, FormColumn, Stated, StoredForm
@@ -125,7 +125,7 @@ class Scanner:
         self.captions.append(None)
         self.wsi.append(-1)
         if isinstance(cell.group, str):
-            self.defects.append(Problem(len(self.names) - 1, "group", cell.group))
+            self.defects.append(Problem(len(self.names) - 1, GROUP, cell.group))
             for component in Component:
                 self.forms[component].add(None)
             return

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cellnet_sd.components.documents import Documents
 from cellnet_sd.errors import CorruptFileError
 from cellnet_sd.layout import GENE_KEYS, Component
-from cellnet_sd.problems import Problem
+from cellnet_sd.problems import GROUP, Problem
 from cellnet_sd.progress import announced, progress
 from cellnet_sd.sources.base import Raw, Unreadable
 from cellnet_sd.sources.facts import Facts, FormColumn, ScanFinding
@@ -143,7 +143,7 @@ def _joined(path: Path, stored: Bytes, roster: Roster, parts: Sequence[Part]) ->
         for row, what, reason in part.faults
         if row + start not in roster.faults
     ]
-    defects += [Problem(row, "group", reason) for row, reason in roster.faults.items() if reason]
+    defects += [Problem(row, GROUP, reason) for row, reason in roster.faults.items() if reason]
     documents = Documents.joined([part.documents for part in parts])
     captions = pa.concat_arrays([pa.array([], pa.large_string()), *(part.captions for part in parts)])
     forms = {component: _joined_forms([part.forms[component] for part in parts]) for component in Component}

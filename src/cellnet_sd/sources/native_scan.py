@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cellnet_sd.components.documents import Documents
 from cellnet_sd.components.text import decode_text, is_utf8, raw_bytes, text_list
 from cellnet_sd.layout import GENE_KEYS, Component
-from cellnet_sd.problems import Problem
+from cellnet_sd.problems import GROUP, Problem
 from cellnet_sd.sources.base import Raw
 from cellnet_sd.sources.facts import FormColumn, StoredForm
 from cellnet_sd.sources.hdf5_objects import ObjectError
@@ -138,7 +138,7 @@ class _PartReader:
         groups = self.cells.batch.groups
         broken = np.asarray(groups.kind == Kind.DAMAGED)
         for row in np.flatnonzero(broken).tolist():
-            self.faults.append(Problem(row, "group", damage(Reason(int(groups.reason[row])).name)))
+            self.faults.append(Problem(row, GROUP, damage(Reason(int(groups.reason[row])).name)))
             for objects in self.cells.batch.components.values():
                 objects.kind[row] = Kind.ABSENT
         return broken

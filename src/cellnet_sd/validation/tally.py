@@ -11,14 +11,12 @@ from numpy.typing import NDArray
 
 from cellnet_sd.cellindex import CellIndex, Rows
 from cellnet_sd.layout import Component
-from cellnet_sd.problems import Problem
+from cellnet_sd.problems import GROUP, Problem
 from cellnet_sd.validation.report import Finding, Severity
 
 if TYPE_CHECKING:
     import pandas as pd
 
-GROUP: Final = "group"
-"""What a defect of a whole cell is about."""
 _EXAMPLES: Final = 5
 _VARIES: Final = re.compile(r"'[^']*'|\"[^\"]*\"|0x[0-9a-f]+|[+-]?\d[\d,.]*")
 """What differs between the reasons of one kind: names and numbers."""
