@@ -246,7 +246,17 @@ def test_documents_are_parsed_as_python_parses_them(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("", "broken"), ("{", "broken"), ("[1]", "object is expected"), ('"a"', "str"), ("[" * 99_999, "broken|deep")],
+    [
+        ("", "broken"),
+        ("{", "broken"),
+        ("[1]", "object is expected"),
+        ('"a"', "str"),
+        ("[" * 99_999, "broken|deep"),
+        (r'{"a": "\ud800"}', r"broken.*\\ud800"),
+        (r'{"a": "\udc00\ud800"}', r"broken.*\\udc00"),
+        (r'{"\ud800": 1}', "surrogate"),
+        (r'{"a": NaN, "b": [{"\ud800": 1}]}', "surrogate"),
+    ],
 )
 def test_what_is_no_json_object_is_an_error_that_says_why(text: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):

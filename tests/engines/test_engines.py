@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import cellnet_sd as cn
-from cellnet_sd.errors import CellNetError, LayoutError
+from cellnet_sd.errors import CellNetError, LayoutError, MalformedCellError
 from cellnet_sd.layout import Component
 from cellnet_sd.sources import hdf5_fetch
 from counting import counted
@@ -122,6 +122,26 @@ def test_values_are_fetched_in_the_order_asked(tmp_path: Path) -> None:
     with cn.open(path, n_threads=3) as f:
         np.testing.assert_array_equal(f.expression[rows].toarray()[:, 0], rows + 0.5)
         np.testing.assert_array_equal(f.patches("cell")[rows].values[:, 0, 0, 0], rows % 256)
+
+
+@pytest.mark.parametrize("spelling", ["dataset", "attribute"])
+@pytest.mark.parametrize("engine", ["auto", "native", "h5py"])
+def test_half_a_surrogate_pair_makes_its_cell_malformed(tmp_path: Path, engine: Any, spelling: str) -> None:
+    path = written(tmp_path / "cells.h5")
+    with h5py.File(path, "r+") as root:
+        bad = root["Cell_7"]
+        del bad["attributes.json"]
+        (bad if spelling == "dataset" else bad.attrs)["attributes.json"] = r'{"cell_type": "t1", "x": ["\ud800"]}'
+    with quiet():
+        assert cn.open(path, engine=engine).obs["cell_type"].isna().sum() == 1
+        found = cn.validate(path, engine=engine).to_frame()
+        assert found.loc[found.severity == "error", "examples"].tolist() == [("Cell_7",)]
+        with pytest.raises(MalformedCellError, match=r"Cell_7.*attributes\.json.*surrogate"):
+            cn.read_anndata(path, engine=engine)
+        for on_error in ("skip", "warn"):
+            left = cn.read_anndata(path, engine=engine, on_error=on_error).obs_names
+            assert len(left) == 19
+            assert "Cell_7" not in left
 
 
 def test_the_reference_engine_knows_nothing_of_the_native_one() -> None:

@@ -89,6 +89,8 @@ def test_names_that_look_like_something_else_stay_as_they_are(tmp_path: Path, na
         ("two columns.csv", "a,b\nc,d\n"),
         ("ragged.tsv", "a\tb\nc\n"),
         ("broken.json", '["a"'),
+        ("half.json", r'["a", "\ud800"]'),
+        ("deep.json", "[" * 99_999),
         ("numbers.json", "[1, 2]"),
         ("unkeyed.json", '{"x": ["a"]}'),
         ("types.csv", "feature_type\nGene Expression\n"),

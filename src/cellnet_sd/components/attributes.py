@@ -31,6 +31,7 @@ from cellnet_sd.components.attribute_codecs import (
 )
 from cellnet_sd.components.attribute_columns import OBSM, StoredAttribute, reads_as_missing
 from cellnet_sd.components.documents import Document, Documents
+from cellnet_sd.components.text import parse_json
 from cellnet_sd.layout import ATTRIBUTES, CELL_DIAMETER
 from cellnet_sd.naming import legal_names
 from cellnet_sd.problems import Problem
@@ -110,8 +111,8 @@ def parse_document(text: str) -> Document:
 def _parse_leniently(text: str) -> Any:
     """Parse what Python's `json` writes and the standard forbids: NaN and infinities."""
     try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+        return parse_json(text)
+    except ValueError as error:
         msg = f"broken JSON: {error}"
         raise ValueError(msg) from error
 

@@ -1,5 +1,6 @@
-"""Text as HDF5 files hold it: strings of variable and fixed length, bytes, UTF-8 and what is not UTF-8."""
+"""Text as HDF5 files hold it: strings of variable and fixed length, bytes, UTF-8 and what is not UTF-8; and JSON."""
 
+import json
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,26 @@ def decode_text(value: bytes | str) -> str:
         return value.decode().removeprefix("\ufeff")
     except UnicodeDecodeError:
         return value.decode("latin-1")
+
+
+def parse_json(text: str) -> Any:
+    """Return what JSON text holds; NaN and infinities are numbers, as Python writes them.
+
+    Raises
+    ------
+    ValueError
+        If `text` is no JSON, or holds text that is none; the message is the reason.
+    """
+    try:
+        value = json.loads(text)
+        json.dumps(value, ensure_ascii=False).encode()  # `loads` lets half a surrogate pair pass
+    except RecursionError as error:
+        msg = "it is nested too deep"
+        raise ValueError(msg) from error
+    except UnicodeEncodeError as error:
+        msg = f"{error.object[error.start]!a} is half of a surrogate pair, which stands for no character"
+        raise ValueError(msg) from error
+    return value
 
 
 def text_list(value: Any) -> list[str] | None:

@@ -3,14 +3,13 @@
 import csv
 import gzip
 import io
-import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from cellnet_sd.components.text import decode_text
+from cellnet_sd.components.text import decode_text, parse_json
 from cellnet_sd.errors import LayoutError
 from cellnet_sd.layout import FEATURE_TYPE_KEY, GENE_ID_KEY, GENE_KEYS
 from cellnet_sd.sources.paths import is_remote
@@ -194,8 +193,8 @@ def _bytes(path: Path) -> bytes:
 
 def _from_json(text: str, path: Path) -> Genes:
     try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
+        value = parse_json(text)
+    except ValueError as error:
         msg = f"{path} is broken JSON: {error}."
         raise LayoutError(msg) from error
     if isinstance(value, dict):
