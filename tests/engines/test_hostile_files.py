@@ -22,7 +22,7 @@ import cellnet_sd as cn
 import hostile_mutants
 from cellnet_sd.errors import CellNetError, CorruptFileError, MalformedCellError, MissingDependencyError
 from cellnet_sd.layout import Component
-from cellnet_sd.sources import guarded
+from cellnet_sd.sources import allowance, guarded
 from cellnet_sd.sources.base import Raw, Unreadable
 from hostile_answers import Refused, ask, differences
 from hostile_files import write_sound
@@ -374,6 +374,40 @@ def test_a_truncated_file_is_refused(path: Path, kept: float) -> None:
     for verb in (cn.open, cn.index, cn.read_anndata):
         with pytest.raises(CellNetError, match=r"plain\.h5"):
             verb(path)
+
+
+@pytest.fixture(params=["as it is", "through h5py"])
+def unwritten(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Return a small file of 40 cells of 16 MiB each, none of which was ever written, all of one fill value."""
+    with h5py.File(tmp_path / "unwritten.h5", "w", libver="latest") as root:
+        root["kind"] = np.dtype("f4")
+        kind = root["kind"] if request.param == "through h5py" else "f4"
+        for row in range(40):
+            root[f"Cell_{row}/attributes.json"] = "{}"
+            root[f"Cell_{row}"].create_dataset("expression", (2**22,), kind, fillvalue=1)
+    return tmp_path / "unwritten.h5"
+
+
+def test_what_was_never_written_is_no_more_in_all_than_the_file_could_be(unwritten: Path) -> None:
+    source = cn.open(unwritten, index=False)._source
+    found = source.fetch(Component.EXPRESSION, range(40))
+    taken = sum(value.value.nbytes for value in found if isinstance(value, Raw))
+    assert taken <= allowance.MAX_INFLATION * unwritten.stat().st_size + guarded._ENOUGH + allowance.ALWAYS_ALLOWED
+    with pytest.raises(MalformedCellError, match=r"unwritten\.h5: cell 'Cell_"):
+        _ = cn.open(unwritten, index=False).expression[:]
+
+
+def test_profiles_that_were_never_written_are_zero(path: Path) -> None:
+    with h5py.File(path, "a") as root:
+        for row, fill in ((1, 0), (3, 2.5)):
+            del root[f"Cell_{row}/expression"]
+            root[f"Cell_{row}"].create_dataset("expression", (3,), "f4", chunks=(3,), fillvalue=fill)
+    with cn.open(path, index=False) as f, cn.open(path, index=False, engine="h5py") as reference:
+        packed = f._source.fetch_packed(Component.EXPRESSION, np.arange(4), 3)
+        assert packed.counts[0] == 0  # no dense copy was made
+        found = f.expression[:].toarray()
+        np.testing.assert_array_equal(found, reference.expression[:].toarray())
+    assert found[[0, 2]].tolist() == [[0, 0, 0], [2.5, 2.5, 2.5]]
 
 
 # --- the guarded process ---------------------------------------------------------------------------------------------

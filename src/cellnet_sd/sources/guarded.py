@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from cellnet_sd import errors
 from cellnet_sd.errors import CellNetError, CorruptFileError
 from cellnet_sd.layout import Component
+from cellnet_sd.sources.allowance import allowed_in_all
 from cellnet_sd.sources.base import Raw, Unreadable
 from cellnet_sd.sources.hdf5_objects import ObjectError, load_plugins
 
@@ -208,10 +209,14 @@ def fetch_guarded(path: Path, component: Component, cells: Sequence[tuple[str, s
         What it raised itself.
     """
     values: list[Raw | Unreadable | None] = []
-    n_crashes = 0
+    n_crashes, allowed = 0, allowed_in_all(path.stat().st_size)
     while len(values) < len(cells):
+        if allowed < 0:
+            values += [Unreadable("the values before it are more than all the bytes of the file can be")]
+            continue
         done = _carried_out_apart("fetch", path, cells[len(values) : len(values) + _AT_ONCE], component)
         values += map(_fetched, done.answers)
+        allowed -= sum(map(len, done.answers))
         if not done.code:
             continue
         n_crashes += 1

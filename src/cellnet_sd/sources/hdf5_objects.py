@@ -21,14 +21,11 @@ from h5py._objects import ObjectID
 from numpy.typing import NDArray
 
 from cellnet_sd.errors import CorruptFileError, FileBusyError, LayoutError, MissingDependencyError
+from cellnet_sd.sources.allowance import ALWAYS_ALLOWED, MAX_INFLATION
 from cellnet_sd.sources.base import Raw
 from cellnet_sd.sources.paths import is_remote
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_MAX_INFLATION = 1032
-"""Deflate cannot expand its input more than this (zlib technical details)."""
-_ALWAYS_ALLOWED = 16 * 2**20
-"""Bytes that a dataset may decode to whatever is stored: unwritten datasets are all fill value."""
 _MAX_SOFT_LINKS = 16
 _MAX_DEPTH = 8
 _MAX_MEMBERS = 100_000
@@ -266,7 +263,7 @@ def check_dataset(dataset: h5d.DatasetID) -> None:
         msg = "an empty (null) dataspace is stored"
         raise ObjectError(msg)
     declared = math.prod(shape) * dataset.get_type().get_size()
-    if declared > max(_ALWAYS_ALLOWED, _MAX_INFLATION * dataset.get_storage_size()):
+    if declared > max(ALWAYS_ALLOWED, MAX_INFLATION * dataset.get_storage_size()):
         msg = f"{declared:,} bytes are declared but only {dataset.get_storage_size():,} are stored"
         raise ObjectError(msg)
 
@@ -327,7 +324,7 @@ def read_attr(node: ObjectID, name: str) -> Any:
         leads_away = attr.get_type().detect_class(h5t.REFERENCE)  # to another object: it says nothing of this one
         if leads_away or attr.get_space().get_simple_extent_type() == h5s.NULL:
             return None
-        if math.prod(attr.shape) * attr.dtype.itemsize > _ALWAYS_ALLOWED:
+        if math.prod(attr.shape) * attr.dtype.itemsize > ALWAYS_ALLOWED:
             msg = f"attribute {name!r} of shape {attr.shape} is too large"
             raise ObjectError(msg)
         value = np.empty(attr.shape, attr.dtype)

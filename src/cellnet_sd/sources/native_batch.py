@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellnet_sd.layout import Component
+from cellnet_sd.sources.allowance import ALWAYS_ALLOWED, too_large
 from cellnet_sd.sources.locations import CHUNK_COLUMNS, NULL, Filter, Layout, Located, Place, Ragged, StoredValue
 from cellnet_sd.sources.native.codes import Kind, Reason, Storage
 from cellnet_sd.sources.native.columns import Objects
@@ -29,8 +30,6 @@ _OUTSIDE: Final = {
     Reason.EXTERNAL_STORAGE: "external storage (bytes in another file) is not followed",
     Reason.VIRTUAL: "a virtual dataset points to other datasets, which is not followed",
 }
-_MAX_INFLATION: Final = 1032
-_ALWAYS_ALLOWED: Final = 16 * 2**20
 NamedValue = tuple[str | None, StoredValue | None]
 """An attribute. Its name is `None` where that is not UTF-8, its value where it is not known here, or cannot be read."""
 UNKNOWN_ATTRIBUTES: Final = "attributes of a type that is not known"
@@ -150,7 +149,7 @@ class LocatedBatch:
         """Give datasets that are larger than their stored bytes can be a layout of their own, which says so."""
         declared = np.array([0 if layout is None else self._declared(layout) for layout in layouts], np.float64)[codes]
         stored = objects.size
-        for row in np.flatnonzero(declared > np.maximum(_ALWAYS_ALLOWED, _MAX_INFLATION * stored)).tolist():
+        for row in np.flatnonzero(too_large(declared, stored, self.stored.buf.size)).tolist():
             layout = layouts[codes[row]]
             assert layout is not None  # it declares something
             reason = f"{int(declared[row]):,} bytes are declared but only {int(stored[row]):,} are stored"
@@ -347,7 +346,7 @@ class LocatedBatch:
 
         Many references can name one long value: they would be as many copies of it.
         """
-        beyond = np.flatnonzero(np.cumsum(sizes) > max(_ALWAYS_ALLOWED, self.stored.buf.size))
+        beyond = np.flatnonzero(np.cumsum(sizes) > max(ALWAYS_ALLOWED, self.stored.buf.size))
         sizes[beyond] = 0
         return beyond
 

@@ -164,6 +164,8 @@ class NativeReader:
         order = order[np.argsort(self.located.address[rows[order]], kind="stable")]
         self._bring(rows[order])
         counts = np.full(len(rows), -1, np.int64)
+        unwritten = [_is_vector(layout, length) and _is_all_zero(layout) for layout in self.located.layouts]
+        counts[np.array([*unwritten, False])[self.located.code[rows]]] = 0
         blocks = _blocks(order)
         packed = PackedRows(len(blocks))
         work = partial(self._pack, rows, length, counts, local(), packed)
@@ -346,6 +348,10 @@ def _is_one_run(layout: Layout) -> bool:
 def _is_vector(layout: Layout, length: int) -> bool:
     shape = layout.shape or ()
     return layout.kind == "number" and layout.n_elements == length and len(shape) in (1, 2) and max(shape) == length
+
+
+def _is_all_zero(layout: Layout) -> bool:
+    return layout.storage == "none" and not layout.reason and not any(layout.fill)
 
 
 def _larger[T: np.generic](array: NDArray[T], used: int, size: int) -> NDArray[T]:

@@ -10,6 +10,7 @@ import numpy as np
 from deflate import DeflateError, zlib_decompress
 from numpy.typing import NDArray
 
+from cellnet_sd.sources.allowance import MAX_INFLATION
 from cellnet_sd.sources.base import Raw
 from cellnet_sd.sources.hdf5_objects import ObjectError
 from cellnet_sd.sources.locations import Filter, Layout, Located, Place
@@ -18,8 +19,6 @@ DEFLATE, SHUFFLE, FLETCHER32 = 1, 2, 3
 DECODED: Final = frozenset({DEFLATE, SHUFFLE, FLETCHER32})
 """Filters that are undone here; the others go through libhdf5."""
 _CHECKSUM: Final = 4
-_MAX_INFLATION: Final = 1032
-"""Bytes that a byte of deflate stands for at most."""
 Buffer = bytes | bytearray | memoryview | NDArray[np.uint8]
 
 
@@ -237,7 +236,7 @@ def inflated(data: Buffer, size: int) -> bytearray:
     ObjectError
         If they are damaged, or more or fewer.
     """
-    if size > _MAX_INFLATION * len(data):  # no memory is taken for what cannot be
+    if size > MAX_INFLATION * len(data):  # no memory is taken for what cannot be
         msg = f"the stored bytes cannot be decoded (they do not inflate to {size:,} bytes)"
         raise ObjectError(msg)
     try:

@@ -1,0 +1,33 @@
+"""How many bytes stored values may decode to: what a file declares costs it nothing."""
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_INFLATION: Final = 1032
+"""Bytes that a byte of deflate stands for at most (zlib technical details)."""
+ALWAYS_ALLOWED: Final = 16 * 2**20
+"""Bytes that a value may decode to whatever is stored: one that was never written is all fill value."""
+
+
+def allowed_in_all(file_size: int) -> int:
+    """Return how many bytes all values that are not stored may decode to: a file can name any number of them."""
+    return max(ALWAYS_ALLOWED, MAX_INFLATION * file_size)
+
+
+def too_large(declared: NDArray[Any], stored: NDArray[Any], file_size: int) -> NDArray[np.bool_]:
+    """Return which values of a batch declare more bytes than can be stored.
+
+    Parameters
+    ----------
+    declared, stored
+        Bytes of each value, decoded and as stored.
+    file_size
+        Bytes of the file.
+    """
+    is_unstored = declared > MAX_INFLATION * stored
+    is_small = declared <= ALWAYS_ALLOWED
+    if declared[is_unstored & is_small].sum() > allowed_in_all(file_size):
+        return np.asarray(is_unstored)
+    return np.asarray(is_unstored & ~is_small)
