@@ -177,6 +177,17 @@ def _too_long(root: h5py.File) -> None:
     _gzipped(root, zlib.compress(bytes(16)))
 
 
+def _deflated_twice(root: h5py.File) -> None:
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_chunk((3,))
+    properties.set_deflate(1)
+    properties.set_filter(h5py.h5z.FILTER_DEFLATE, 0, (9,))
+    del root[BAD]["expression"]
+    space = h5py.h5s.create_simple((3,))
+    made = h5py.h5d.create(root[BAD].id, b"expression", h5py.h5t.IEEE_F32LE, space, properties)
+    made.write(h5py.h5s.ALL, h5py.h5s.ALL, np.array([1.5, 0, 2], "f4"))
+
+
 def _bomb(root: h5py.File) -> None:
     _gzipped(root, zlib.compress(bytes(300 * 2**20)))
 
@@ -272,6 +283,7 @@ TIES = [
     _root_below,
     _too_short,
     _too_long,
+    _deflated_twice,
     _bomb,
     _wrong_checksum,
     _huge,
@@ -365,6 +377,14 @@ def test_a_cell_in_another_file_is_said_whatever_is_asked_for(path: Path, engine
     with quiet():
         adata = cn.read_anndata(path, engine=engine, on_error="skip")
     assert adata.obs_names.tolist() == ["Cell_1", "Cell_3", "Cell_4"]
+
+
+def test_values_deflated_twice_are_read_through_libhdf5(path: Path) -> None:
+    with h5py.File(path, "a") as root:
+        _deflated_twice(root)
+    with cn.open(path, index=False) as f:
+        assert f.expression[:].toarray()[1].tolist() == [1.5, 0, 2]
+        assert "filters 1, 1: 1" in str(cn.info(path))
 
 
 @pytest.mark.parametrize("kept", np.linspace(0, 0.999, 25).tolist())
