@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+import cellnet_sd as cn
 from cellnet_sd.layout import Component
 from cellnet_sd.sources.facts import Facts
+from cellnet_sd.sources.native import columns, passes, scan
 from engine_truth import assert_same_facts, assert_same_values, both
 from native_files import Form, forms, make
 
@@ -64,6 +66,95 @@ def test_datasets_that_cells_share_out_of_step_with_the_pieces(tmp_path: Path, n
     expected, found = both(path)
     assert_same_facts(expected, found)
     assert assert_same_values(path, found) == 0
+
+
+def _two_that_meet(root: h5py.File, shape: tuple[int, ...], chunks: tuple[int, ...]) -> list[h5py.Dataset]:
+    """Return two datasets whose headers are as many bytes apart as a table of 512 entries of 8 bytes is long."""
+    met: dict[int, h5py.Dataset] = {}
+    while True:
+        made = root.create_dataset(f"pool/{len(met)}", shape, "u1", chunks=chunks, compression="gzip")
+        address = h5py.h5o.get_info(made.id).addr % 4096
+        if address in met:
+            return [met[address], made]
+        met[address] = made
+
+
+def test_datasets_that_cells_share_in_turn_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passes, "_SPARE_ROWS", 1_000)
+    monkeypatch.setattr(passes, "_BYTES_PER_ROW", 2**40)
+    for module in (scan, columns):
+        monkeypatch.setattr(module, "AT_ONCE", 100)
+    path = tmp_path / "shared.h5"
+    with h5py.File(path, "w", libver="latest") as root:
+        images = _two_that_meet(root, (64, 64, 3), (8, 8, 3))
+        for number, image in enumerate(images):
+            image[...] = number
+        for row in range(200):
+            root[f"Cell_{row:03d}/expression"] = np.full(3, row, "f4")
+            root[f"Cell_{row:03d}/images/WSI_patch"] = images[row % 2]
+        del root["pool"]
+    expected, found = both(path)
+    assert_same_facts(expected, found)
+    assert (found.defects, found.scan.through_h5py, found.scan.damaged) == ([], {}, False)
+    assert found.wsi.tolist() == [0, 1] * 100
+
+
+def _cells_of_many_chunks(path: Path, greedy: set[int], n_cells: int = 30) -> None:
+    with h5py.File(path, "w", libver="latest") as root:
+        for row in range(n_cells):
+            many = {"chunks": (1,), "maxshape": (None,)} if row in greedy else {}
+            root.create_dataset(f"Cell_{row:02d}/expression", data=np.arange(3_000) + row, dtype="f4", **many)
+            root[f"Cell_{row:02d}/caption.txt"] = f"cell {row}"
+
+
+def test_a_cell_that_takes_too_many_steps_is_alone_to_blame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passes, "budget", lambda size: 2_000)
+    _cells_of_many_chunks(tmp_path / "file.h5", {3, 4})
+    found = both(tmp_path / "file.h5")[1]
+    assert {defect.row for defect in found.defects} == {3, 4}
+    assert all("budget" in defect.reason for defect in found.defects)
+    assert (found.scan.through_h5py, found.scan.damaged) == ({}, True)
+
+
+@pytest.mark.parametrize(("steps", "rows"), [(2_000, 10**6), (10**6, 2_500)])
+def test_what_a_pass_has_no_budget_for_is_left_to_h5py(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, rows: int
+) -> None:
+    """Sound cells are never called damaged since others took what there was."""
+    monkeypatch.setattr(passes, "budget", lambda size: steps)
+    monkeypatch.setattr(passes, "_SPARE_ROWS", rows)
+    monkeypatch.setattr(passes, "_BYTES_PER_ROW", 2**40)
+    greedy = set(range(0, 20, 2))
+    _cells_of_many_chunks(tmp_path / "file.h5", greedy)
+    expected, found = both(tmp_path / "file.h5")
+    to_blame = {defect.row for defect in found.defects}
+    assert to_blame <= greedy
+    assert len(to_blame) == (2 if steps < rows else 0)
+    assert found.scan.is_guarded
+    assert set(found.scan.through_h5py) == {"shared budget"}
+    others = sorted(set(range(30)) - to_blame)
+    assert found.captions[others].tolist() == expected.captions[others].tolist()
+    with cn.open(tmp_path / "file.h5", index=False) as f:
+        expression = f.expression[others].toarray()
+    np.testing.assert_array_equal(expression, np.arange(3_000) + np.array(others)[:, None])
+
+
+def test_a_cell_that_fills_all_rows_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passes, "_SPARE_ROWS", 100)
+    monkeypatch.setattr(passes, "_BYTES_PER_ROW", 2**40)
+    with h5py.File(tmp_path / "file.h5", "w", libver="latest") as root:
+        for row in range(20):
+            root[f"Cell_{row:02d}/expression"] = np.full(3, row, "f4")
+            root[f"Cell_{row:02d}/note"] = row
+        for number in range(100):
+            root["Cell_07"].attrs[f"a{number}"] = number
+            root[f"Cell_07/CCC/{number}"] = np.zeros(3)
+    expected, found = both(tmp_path / "file.h5")
+    assert found.scan.through_h5py == {"shared budget": 7}
+    assert found.documents.columns.keys() == expected.documents.columns.keys()
+    assert repr(found.documents.columns["a7"].as_python()) == repr(expected.documents.columns["a7"].as_python())
+    assert found.defects == expected.defects == []
+    assert assert_same_values(tmp_path / "file.h5", found) == 7
 
 
 @pytest.mark.parametrize("name", ["lung_xenium.h5", "her2st_two_slides.h5"])

@@ -28,6 +28,7 @@ _STORAGE: Final = {
 }
 _OUTSIDE: Final = {
     Reason.EXTERNAL_STORAGE: "external storage (bytes in another file) is not followed",
+    Reason.EXTERNAL_IMAGES: "'images' is a link to another file, which is not followed",
     Reason.VIRTUAL: "a virtual dataset points to other datasets, which is not followed",
 }
 NamedValue = tuple[str | None, StoredValue | None]

@@ -11,7 +11,6 @@ from cellnet_sd.sources.native.codes import (
     A_TEXT,
     A_TEXT_SIZE,
     ATTRIBUTE_VERSION,
-    BUDGET,
     C_ATTRIBUTES,
     C_OFFSETS,
     C_ROWS,
@@ -22,6 +21,7 @@ from cellnet_sd.sources.native.codes import (
     MANY_MESSAGES,
     NAME,
     OUTSIDE,
+    SHARED_BUDGET,
     SHARED_MESSAGE,
     SIZE,
     T_DTYPE,
@@ -133,7 +133,7 @@ def note_attributes(
         if ctx[C_STATUS] != 0 or not step(ctx):
             return
         if ctx[C_ROWS] <= 0:
-            fail(ctx, BUDGET)
+            fail(ctx, SHARED_BUDGET)
         elif ctx[C_ATTRIBUTES] >= out.shape[0]:
             fail(ctx, GROW)
         elif split_attribute(buf, ctx, messages[i, 0], messages[i, 1], parts):

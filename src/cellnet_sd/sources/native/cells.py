@@ -12,14 +12,21 @@ from cellnet_sd.layout import Component
 from cellnet_sd.sources.native.attributes import find_attributes, note_attributes
 from cellnet_sd.sources.native.codes import (
     BUDGET,
+    C_ALL_STEPS,
+    C_ALONE,
+    C_ATTRIBUTES,
+    C_CHUNKS,
     C_MEMBERS,
     C_MORE_LINKS,
+    C_REFILLS,
     C_ROWS,
     C_STATUS,
+    C_STEPS,
     COMMITTED_DATATYPE,
     DAMAGED,
     DATASET,
     EXTERNAL,
+    EXTERNAL_IMAGES,
     EXTERNAL_LINK,
     EXTERNAL_TYPE,
     F_ATTRIBUTES,
@@ -46,18 +53,19 @@ from cellnet_sd.sources.native.codes import (
     L_TYPE,
     M_DATATYPE,
     NESTING,
+    SHARED_BUDGET,
     SOFT,
     SOFT_LINK,
     T_NAME,
     USER_LINK,
 )
-from cellnet_sd.sources.native.compiled import Bytes, Ints, compiled, part
+from cellnet_sd.sources.native.compiled import Bytes, Ints, compiled, int64, part, uint64
 from cellnet_sd.sources.native.datasets import is_dataset, read_dataset
 from cellnet_sd.sources.native.headers import read_header
 from cellnet_sd.sources.native.interning import Tables, intern
 from cellnet_sd.sources.native.links import group_links, is_group
 from cellnet_sd.sources.native.primitives import copy_numbers, expect, fail, matches, step
-from cellnet_sd.sources.native.work import SEEN, SLOTS, Work
+from cellnet_sd.sources.native.work import SEEN_BITS, SLOTS, Work
 
 _IMAGES = "images"
 _PENDING = 6
@@ -67,6 +75,8 @@ _MAX_NESTING = 4
 _AHEAD = 8
 _EXPECTED = 256
 """Bytes of most headers."""
+_MIX = uint64(0x9E3779B97F4A7C15)
+_SHIFT = uint64(64 - SEEN_BITS)
 
 # the names of the components, as bytes: constants of the compiled code
 _PATHS = [component.value.encode() for component in Component]
@@ -93,7 +103,8 @@ def read_cells(buf: Bytes, ctx: Ints, headers: Ints, start: int, w: Work, tables
 
     Returns how many are done: fewer than there are where an output is full, or `ctx[C_MORE_…]` asks for room.
     """
-    for i in range(start, headers.size):
+    i = start
+    while i < headers.size:
         copy_numbers(ctx, w.saved)
         if i + _AHEAD < headers.size:
             expect(buf, headers[i + _AHEAD], _EXPECTED)
@@ -101,7 +112,38 @@ def read_cells(buf: Bytes, ctx: Ints, headers: Ints, start: int, w: Work, tables
         if ctx[C_STATUS] == GROW:  # as if this cell had not been begun
             copy_numbers(w.saved[:C_MORE_LINKS], ctx)
             return i
+        if _is_read_alone_next(ctx, w):
+            continue
+        if ctx[C_ROWS] <= 0:
+            _leave(ctx, out.objects, i * SLOTS, w)
+        i += 1
     return headers.size
+
+
+@part
+def _is_read_alone_next(ctx: Ints, w: Work) -> bool:
+    """Whether a cell that had too few steps left is read again, with all that a pass has: then it has itself to blame.
+
+    The cell after such a one has all steps, too.
+    """
+    was_alone, ctx[C_ALONE] = ctx[C_ALONE], 0
+    if ctx[C_STEPS] >= 0 or ctx[C_REFILLS] <= 0:
+        return False
+    ctx[C_REFILLS] -= 1
+    if not was_alone:
+        copy_numbers(w.saved[:C_MORE_LINKS], ctx)
+    ctx[C_STEPS] = ctx[C_ALL_STEPS]
+    ctx[C_ALONE] = 1 - was_alone
+    return was_alone == 0
+
+
+@part
+def _leave(ctx: Ints, objects: Ints, first: int, w: Work) -> None:
+    """Leave to libhdf5 a cell that has filled all rows there were; they are for others."""
+    ctx[C_MEMBERS], ctx[C_ATTRIBUTES] = w.saved[C_MEMBERS], w.saved[C_ATTRIBUTES]
+    ctx[C_CHUNKS], ctx[C_ROWS] = w.saved[C_CHUNKS], w.saved[C_ROWS]
+    for slot in range(SLOTS):
+        objects[first + slot, F_KIND], objects[first + slot, F_REASON] = FALLBACK, SHARED_BUDGET
 
 
 @part
@@ -192,7 +234,10 @@ def _images(link: Ints, objects: Ints, first: int) -> int:
         return link[L_TARGET]
     for slot in range(1, SLOTS):
         if IN_IMAGES[slot]:
-            _note_link(link, objects[first + slot])
+            row = objects[first + slot]
+            _note_link(link, row)
+            if row[F_REASON] == EXTERNAL_LINK:
+                row[F_REASON] = EXTERNAL_IMAGES
     return -1
 
 
@@ -202,6 +247,8 @@ def _settle(ctx: Ints, row: Ints) -> None:
     reason = ctx[C_STATUS]
     if reason == 0 or reason == GROW:
         return
+    if reason == BUDGET and not ctx[C_ALONE]:
+        reason = SHARED_BUDGET
     row[F_REASON] = reason
     row[F_KIND] = DAMAGED if reason >= FIRST_DAMAGE else EXTERNAL if reason >= FIRST_EXTERNAL else FALLBACK
     ctx[C_STATUS] = 0
@@ -224,17 +271,33 @@ def _read_seen(buf: Bytes, ctx: Ints, first: int, slot: int, w: Work, tables: Ta
     """Read a component, or copy its row where it is a dataset that another cell shares with this one (WSI patches)."""
     row = out.objects[first + slot]
     header = row[F_HEADER]
-    seen = w.seen[slot, (header >> 3) & (SEEN - 1)]
-    if seen[0] == header and seen[1] < first:
-        copy_numbers(out.objects[seen[1]], row)
+    seen = w.seen[slot, _bucket(header)]
+    at = 0 if seen[0] == header else 2
+    # a cell that was read again has left rows here that are no dataset any more
+    if seen[at] == header and 0 <= seen[at + 1] < first and out.objects[seen[at + 1], F_KIND] == DATASET:
+        copy_numbers(out.objects[seen[at + 1]], row)
+        _note_seen(seen, header, seen[at + 1])
         return
     read_object(buf, ctx, row, slot, first + slot, w, tables, out)
     if row[F_KIND] == GROUP and ctx[C_STATUS] == 0:
         _append_members(buf, ctx, first + slot, w, tables, out)
         _settle(ctx, row)
     elif row[F_KIND] == DATASET:
-        seen[0] = header
-        seen[1] = first + slot
+        _note_seen(seen, header, first + slot)
+
+
+@part
+def _bucket(header: int) -> int:
+    """Return where a dataset is noted: headers that many cells share in turn lie at regular distances."""
+    return int64((uint64(header) * _MIX) >> _SHIFT)
+
+
+@part
+def _note_seen(seen: Ints, header: int, row: int) -> None:
+    """Put a dataset first of the two that are noted in one place."""
+    if seen[0] != header:
+        seen[2], seen[3] = seen[0], seen[1]
+    seen[0], seen[1] = header, row
 
 
 @part
@@ -242,6 +305,7 @@ def read_object(buf: Bytes, ctx: Ints, row: Ints, use: int, parent: int, w: Work
     """Read one object into its row; leaves its messages in the arrays to work in."""
     row[F_KIND] = DATASET
     row[F_STORAGE], row[F_SIZE], row[F_TEXT_SIZE] = 0, 0, -1
+    n_chunks = ctx[C_CHUNKS]
     if read_header(buf, ctx, row[F_HEADER], w.head, w.blocks, w.link_messages, w.attribute_messages):
         if is_dataset(w.head):
             read_dataset(buf, ctx, w.head, tables, use, row, out.chunks, w)
@@ -250,6 +314,9 @@ def read_object(buf: Bytes, ctx: Ints, row: Ints, use: int, parent: int, w: Work
         else:
             fail(ctx, COMMITTED_DATATYPE if w.head[2 * M_DATATYPE] >= 0 else INCOMPLETE)
         _note_attributes(buf, ctx, row, parent, w, tables, out)
+    if ctx[C_STATUS] != 0:  # its chunks are not: their rows are for others
+        ctx[C_ROWS] += ctx[C_CHUNKS] - n_chunks
+        ctx[C_CHUNKS] = n_chunks
     _settle(ctx, row)
 
 
@@ -270,7 +337,7 @@ def _append_member(buf: Bytes, ctx: Ints, link: Ints, parent: int, tag: int, tab
     """Append a member, still to be read; `tag` 1 marks the name of one among the images."""
     n = ctx[C_MEMBERS]
     if ctx[C_ROWS] <= 0:
-        fail(ctx, BUDGET)
+        fail(ctx, SHARED_BUDGET)
     elif n >= members.shape[0]:
         fail(ctx, GROW)
     if ctx[C_STATUS] != 0:

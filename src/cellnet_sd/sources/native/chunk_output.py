@@ -1,7 +1,6 @@
 """Noting the chunks of a dataset, and the numbers that every chunk index needs."""
 
 from cellnet_sd.sources.native.codes import (
-    BUDGET,
     C_CHUNKS,
     C_ROWS,
     C_STATUS,
@@ -12,6 +11,7 @@ from cellnet_sd.sources.native.codes import (
     K_MASK,
     K_SIZE,
     OUTSIDE,
+    SHARED_BUDGET,
     UNDEFINED,
 )
 from cellnet_sd.sources.native.compiled import Bytes, Ints, part
@@ -89,7 +89,7 @@ def note_chunk(buf: Bytes, ctx: Ints, chunks: Ints, address: int, size: int, mas
     elif size < 0 or size > buf.size or address > buf.size - size:
         fail(ctx, OUTSIDE)
     elif ctx[C_ROWS] <= 0:
-        fail(ctx, BUDGET)
+        fail(ctx, SHARED_BUDGET)
     elif n >= chunks.shape[0]:
         fail(ctx, GROW)
     if ctx[C_STATUS] == 0:

@@ -58,9 +58,13 @@ class Reason(IntEnum):
     GROUP_INDEX_VERSION = 23
     NESTING = 24
     WRITING = 25
+    SHARED_BUDGET = 26
+    """What a pass may do was spent, by other cells perhaps."""
     EXTERNAL_LINK = 40
     EXTERNAL_STORAGE = 41
     VIRTUAL = 42
+    EXTERNAL_IMAGES = 43
+    """The link to the group of a cell's images leads to another file."""
     OUTSIDE = 64
     SIGNATURE = 65
     CHECKSUM = 66
@@ -99,9 +103,11 @@ UNKNOWN_MESSAGE: Final = 18
 CHUNK_OUTSIDE_EXTENT: Final = 21
 GROUP_INDEX_VERSION: Final = 23
 NESTING: Final = 24
+SHARED_BUDGET: Final = 26
 EXTERNAL_LINK: Final = 40
 EXTERNAL_STORAGE: Final = 41
 VIRTUAL: Final = 42
+EXTERNAL_IMAGES: Final = 43
 OUTSIDE: Final = 64
 SIGNATURE: Final = 65
 CHECKSUM: Final = 66
@@ -150,7 +156,10 @@ C_ROWS: Final = 15  # rows that may still be written to them
 C_MORE_LINKS: Final = 16  # rows that an array to work in lacks room for
 C_MORE_RECORDS: Final = 17
 C_MORE_BLOCKS: Final = 18
-CTX_SIZE: Final = 19
+C_ALL_STEPS: Final = 19  # steps that a pass begins with
+C_REFILLS: Final = 20  # how often they may be had again
+C_ALONE: Final = 21  # whether a cell is read with all of them
+CTX_SIZE: Final = 22
 
 # an object header: `head[2 * type]` is the position of the message's data, `head[2 * type + 1]` its size
 N_TYPES: Final = 25

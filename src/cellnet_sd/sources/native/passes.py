@@ -17,6 +17,9 @@ from cellnet_sd.sources.native.work import Work, new_work, with_room
 
 _BYTES_PER_ROW: Final = 32
 """The least that a member, attribute or chunk takes in the file."""
+_SPARE_ROWS: Final = 100_000
+_REFILLS: Final = 4
+"""Cells, or runs of cells, that may spend all steps of a pass before the rest of it is left to libhdf5."""
 
 
 @dataclass
@@ -42,8 +45,9 @@ class Pass:
     def over(cls, superblock: Superblock, known: Known, n: int) -> Self:
         """Begin a pass over about `n` cells."""
         buf, ctx = superblock.buf, superblock.ctx.copy()
-        ctx[codes.C_STEPS] = budget(buf.size)
-        ctx[codes.C_ROWS] = 100_000 + buf.size // _BYTES_PER_ROW
+        ctx[[codes.C_STEPS, codes.C_ALL_STEPS]] = budget(buf.size)
+        ctx[codes.C_REFILLS] = _REFILLS
+        ctx[codes.C_ROWS] = _SPARE_ROWS + buf.size // _BYTES_PER_ROW
         return cls(buf, known, ctx, new_tables(1024), new_work(), new_outputs(n))
 
     def rows(self, read: Callable[..., int], headers: Ints, slots: int, before: int) -> Ints:

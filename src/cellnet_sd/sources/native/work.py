@@ -24,7 +24,7 @@ from cellnet_sd.sources.native.compiled import Ints
 
 SLOTS = 1 + len(Component)
 """Rows per cell: its own group, then its components."""
-SEEN = 512
+SEEN_BITS = 9
 _MESSAGES = 1 << 16
 _STACK = (64, 8)
 
@@ -45,7 +45,7 @@ class Work(NamedTuple):
     grid: Ints
     array: Ints
     seen: Ints
-    """(component, hash, 2): header and row of datasets met, for those that many cells share."""
+    """(component, hash, 4): header and row of the last two datasets met, for those that many cells share."""
     saved: Ints
 
 
@@ -64,7 +64,7 @@ def new_work() -> Work:
         np.zeros((2, MAX_RANK), np.int64),
         np.zeros((GRID_ROWS, MAX_RANK), np.int64),
         np.zeros(ARRAY_SIZE, np.int64),
-        np.full((SLOTS, SEEN, 2), -1, np.int64),
+        np.full((SLOTS, 1 << SEEN_BITS, 4), -1, np.int64),
         np.zeros(CTX_SIZE, np.int64),
     )
 
