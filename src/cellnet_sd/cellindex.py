@@ -157,11 +157,18 @@ class CellIndex:
 
     def frame(self, rows: Rows | None = None, names: pd.Index | None = None) -> pd.DataFrame:
         """Return the attributes of the cells at `rows`, with their slide, indexed by `names` or `obs_names`."""
-        obs = self.obs if rows is None else self.obs.iloc[rows]
-        slides = self.slides if rows is None else self.slides[rows]
-        frame = obs.set_axis(self.obs_names(rows) if names is None else names)
-        frame.insert(0, keys.SLIDE, pd.Categorical.from_codes(slides, categories=self.slide_names()))
+        frame = self.attributes(rows, self.obs_names(rows) if names is None else names)
+        frame.insert(0, keys.SLIDE, self.slide_labels(rows))
         return frame
+
+    def attributes(self, rows: Rows | None, names: pd.Index) -> pd.DataFrame:
+        """Return the attributes of the cells at `rows`, indexed by `names`."""
+        return (self.obs if rows is None else self.obs.iloc[rows]).set_axis(names)
+
+    def slide_labels(self, rows: Rows | None = None) -> pd.Categorical:
+        """Return the slide of each of the cells at `rows`."""
+        slides = self.slides if rows is None else self.slides[rows]
+        return pd.Categorical.from_codes(slides, categories=self.slide_names())
 
 
 def from_facts(path: Path, facts: Facts) -> CellIndex:

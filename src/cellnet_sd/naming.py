@@ -28,12 +28,14 @@ def legal_names(names: Sequence[str], *, taken: Iterable[str] = ()) -> list[str]
     A name that clashes with an earlier one gets a suffix: `Tissue`, `tissue` → `Tissue`, `tissue_2`.
     """
     used = {name.lower() for name in taken}
+    counts: dict[str, int] = {}
     unique = []
     for name in map(legal_name, names):
-        candidate, count = name, 1
+        candidate, count = name, counts.get(name.lower(), 1)
         while candidate.lower() in used:
             count += 1
             candidate = legal_name(f"{name}_{count}")  # `_` and its twin: `_2`, not `__2`
+        counts[name.lower()] = count
         used.add(candidate.lower())
         unique.append(candidate)
     return unique

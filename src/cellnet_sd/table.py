@@ -198,8 +198,8 @@ class TableBuilder:
 
     def _obs(self, names: pd.Index) -> pd.DataFrame:
         index = self.index
-        frame = index.frame(self.rows, names)
-        slides = frame.pop(keys.SLIDE)
+        frame = index.attributes(self.rows, names)
+        slides = pd.Series(index.slide_labels(self.rows), index=names)
         own: dict[str, Any] = {
             keys.INSTANCE_KEY: pd.Series(names, index=names),
             keys.SLIDE: slides.cat.remove_unused_categories(),

@@ -2,6 +2,8 @@
 
 import json
 import math
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -11,6 +13,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from cellnet_sd import naming
+from cellnet_sd.components import attributes
 from cellnet_sd.components.attribute_codecs import Codec, Json, Label, Length, Number, Position, Text, fit_extra
 from cellnet_sd.components.attributes import (
     AttributeTable,
@@ -196,6 +200,40 @@ def test_positions_and_diameters_are_float64_with_nan_where_missing() -> None:
     assert table.obsm["spatial"].dtype == np.float64
     np.testing.assert_array_equal(table.obs["cell_diameter"], [9.0, np.nan, np.nan])
     assert "Position_in_WSI" not in table.obs
+
+
+def test_very_many_keys_are_work_for_each_and_not_for_each_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Counter[str]()
+
+    class Names(list[str]):
+        def __iter__(self) -> Iterator[str]:
+            work["lists of names gone through"] += 1
+            return super().__iter__()
+
+    def init(self: pd.Series, *args: Any, **kwargs: Any) -> None:
+        work["series"] += 1
+        real_init(self, *args, **kwargs)
+
+    def legal_name(name: str) -> str:
+        work["names made"] += 1
+        return real_legal_name(name)
+
+    real_init, real_legal_name, real_names = pd.Series.__init__, naming.legal_name, naming.legal_names
+    monkeypatch.setattr(pd.Series, "__init__", init)
+    monkeypatch.setattr(naming, "legal_name", legal_name)
+    monkeypatch.setattr(attributes, "legal_names", lambda names, taken: Names(real_names(names, taken=taken)))
+    keys = [chr(0x2600 + at) for at in range(200)]  # none is legal, and all become `_`
+    table = decode([dict(zip(keys, [1, 2.5, True, "a", [1]] * 40, strict=True)), None, {}])
+    assert table.obs.columns.tolist() == ["_", *(f"_{at}" for at in range(2, 201))]
+    assert work["lists of names gone through"] == 1
+    assert work["series"] == 0
+    assert work["names made"] <= 2 * len(keys)
+
+
+def test_numbers_with_gaps_are_stored_as_pandas_stores_them() -> None:
+    obs = decode([{"n": 5, "ok": True}, {}, {"n": -1, "ok": False}]).obs
+    pd.testing.assert_series_equal(obs["n"], pd.Series([5, None, -1], dtype="Int64", name="n"))
+    pd.testing.assert_series_equal(obs["ok"], pd.Series([True, None, False], dtype="boolean", name="ok"))
 
 
 def test_no_documents_make_no_columns() -> None:

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,28 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cellnet_sd import keys
-from cellnet_sd.components.attribute_codecs import Codec, Label, Length, Number, Position, Text, fit_extra, to_json
-from cellnet_sd.components.documents import Values
+from cellnet_sd.components.attribute_codecs import (
+    Codec,
+    Json,
+    Label,
+    Length,
+    Number,
+    Position,
+    Text,
+    fit_extra,
+    to_json,
+)
+from cellnet_sd.components.documents import Values, filled
 from cellnet_sd.layout import CELL_DIAMETER, LABELS, POSITION_IN_TISSUE, POSITION_IN_WSI, Component
 from cellnet_sd.problems import Problem
 
 OBSM: Mapping[str, str] = {POSITION_IN_WSI: keys.SPATIAL, POSITION_IN_TISSUE: keys.SPATIAL_TISSUE}
 """The attributes that are positions, and the `obsm` key each goes to."""
 
+type Column = NDArray[Any] | pd.api.extensions.ExtensionArray
+"""The values of a column: there may be very many, and a `Series` of each takes longer than all the rest."""
+
+_STR = pd.api.types.pandas_dtype("str")
 _OF_NUMBERS = re.compile("^$|[-.0-9]")
 _PARSERS = {CELL_DIAMETER: Length.parse, **dict.fromkeys(OBSM, Position.parse)}
 _WHOLE = r"0|-?[1-9]\d{0,10}"
@@ -71,17 +86,17 @@ class StoredAttribute:
         codec = _fit(name, values, plain, distinct, codes)
         return cls(name, values, codec, plain, distinct, codes)
 
-    @property
+    @cached_property
     def present(self) -> NDArray[np.bool_]:
         """Whether each cell has a value that can be read."""
         if not _is_looked_at(self.name, self.values):
             return self.values.present
         return (self.codes >= 0) | ~np.isnan(self.plain[:, 0])
 
-    @property
+    @cached_property
     def is_mostly_absent(self) -> bool:
         """Whether cells without a value mostly lack the key."""
-        return bool(self.values.absent.sum() * 2 > (~self.present).sum())
+        return bool(np.count_nonzero(self.values.absent) * 2 > np.count_nonzero(~self.present))
 
     def positions(self) -> NDArray[np.float64]:
         """Return positions in pixels, (n, 2), NaN where missing."""
@@ -97,25 +112,24 @@ class StoredAttribute:
         except (ValueError, OverflowError):
             return math.nan, math.nan  # reported, and no cell counts it
 
-    def column(self) -> pd.Series:
-        """Return the column of `obs`."""
+    def column(self) -> Column:
+        """Return the values of the column of `obs`."""
         if not _is_looked_at(self.name, self.values):
-            return _numbers(self.values)
+            return _numbers(self.values, self.present)
         if isinstance(self.codec, Length):
             lengths = np.array([*map(_length, self.distinct), math.nan])
-            return pd.Series(lengths[self.codes])
-        if isinstance(self.codec, Text):
-            return pd.Series(self.values.array, dtype="str")
+            return lengths[self.codes]
+        if isinstance(self.codec, Text | Json):  # JSON text is what `values` holds of JSON
+            return pd.array(self.values.array, dtype=_STR)
         assert not isinstance(self.codec, Position)  # they go to `obsm`
         if isinstance(self.codec, Label):
             return self._labels(self.codec)
-        present = self.codes >= 0
-        return self.codec.column([self.distinct[code] for code in self.codes[present]], present)
+        return self.codec.column([self.distinct[code] for code in self.codes[self.present]], self.present).array
 
-    def _labels(self, codec: Label) -> pd.Series:
+    def _labels(self, codec: Label) -> Column:
         categorical = codec.column(self.distinct, np.ones(len(self.distinct), bool)).array
         codes = np.append(categorical.codes, -1).astype(np.int64)[self.codes]
-        return pd.Series(pd.Categorical.from_codes(codes, categories=categorical.categories))
+        return pd.Categorical.from_codes(codes, categories=categorical.categories)
 
     def exceptions(self) -> dict[str, str | None]:
         """Return what the column would not spell as stored, by row: JSON text, or `None` where the key is absent."""
@@ -126,6 +140,8 @@ class StoredAttribute:
                 nan = np.isnan(self.values.array.fill_null(0.0).to_numpy(zero_copy_only=False))
                 odd |= dict.fromkeys(map(str, np.flatnonzero(nan).tolist()), "NaN")
             return odd
+        if (self.values.kind == "str" and isinstance(self.codec, Label | Text)) or isinstance(self.codec, Json):
+            return odd  # text stays as it is
         if not (texts := self._odd_texts()):
             return odd
         rows = np.flatnonzero(np.isin(self.codes, list(texts)))
@@ -133,7 +149,7 @@ class StoredAttribute:
 
     def _odd_texts(self) -> dict[int, str]:
         """Return the distinct values that would be spelled otherwise, as JSON text, by code."""
-        used = np.unique(self.codes[self.codes >= 0]).tolist()
+        used = np.flatnonzero(np.bincount(self.codes[self.codes >= 0])).tolist()
         values = [self.distinct[code] for code in used]
         again = self._respelled(values)
         return {
@@ -162,18 +178,24 @@ def _is_looked_at(name: str, values: Values) -> bool:
     return values.kind in ("str", "json") or name in _PARSERS or name in LABELS
 
 
-def _numbers(values: Values) -> pd.Series:
+def _numbers(values: Values, present: NDArray[np.bool_]) -> Column:
     """Return numbers of one kind as they are."""
-    gaps = bool(values.array.null_count)
-    dtypes = {"int": "Int64" if gaps else "int64", "bool": "boolean" if gaps else "bool", "float": "float64"}
     if values.kind == "float":
-        return pd.Series(values.array.to_numpy(zero_copy_only=False).astype(np.float64))
-    return pd.Series(values.array.to_pandas(integer_object_nulls=True), dtype=dtypes[values.kind])
+        return np.array(values.array.to_numpy(zero_copy_only=False), np.float64)
+    if not values.array.null_count:
+        return np.array(values.array.to_numpy(zero_copy_only=False))
+    missing = ~present  # with 1 and 0 there, as pandas has
+    if values.kind == "bool":
+        return pd.arrays.BooleanArray(filled(values.array, missing, 0), missing)
+    return pd.arrays.IntegerArray(filled(values.array, missing, 1), missing)
 
 
 def _fit(name: str, values: Values, plain: NDArray[np.float64], distinct: list[Any], codes: NDArray[np.int64]) -> Codec:
     """Return the codec of an attribute; where the first value decides, it is the first that can be read."""
-    used = [distinct[code] for code in pd.unique(codes[codes >= 0]).tolist()]
+    if not _is_looked_at(name, values):
+        return Number({"int": "int", "bool": "bool", "float": "float"}[values.kind])  # type: ignore[arg-type]
+    here = codes[codes >= 0]
+    used = [distinct[code] for code in np.flatnonzero(np.bincount(here)).tolist()]  # as met: so they are numbered
     if name in OBSM:
         read = (codes >= 0) | ~np.isnan(plain[:, 0])
         return Position.fit([_item(values, int(np.argmax(read)))] if read.any() else [])
@@ -181,9 +203,7 @@ def _fit(name: str, values: Values, plain: NDArray[np.float64], distinct: list[A
         return Length.fit(used)
     if name in LABELS:
         return Label.fit(used)
-    if not _is_looked_at(name, values):
-        return Number({"int": "int", "bool": "bool", "float": "float"}[values.kind])  # type: ignore[arg-type]
-    return fit_extra(used, int((codes >= 0).sum()))
+    return fit_extra(used, len(here))
 
 
 def _item(values: Values, row: int) -> Any:

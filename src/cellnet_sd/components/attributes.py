@@ -29,7 +29,7 @@ from cellnet_sd.components.attribute_codecs import (
     Text,
     to_json,
 )
-from cellnet_sd.components.attribute_columns import OBSM, StoredAttribute, reads_as_missing
+from cellnet_sd.components.attribute_columns import OBSM, Column, StoredAttribute, reads_as_missing
 from cellnet_sd.components.documents import Document, Documents
 from cellnet_sd.components.text import parse_json
 from cellnet_sd.layout import ATTRIBUTES, CELL_DIAMETER
@@ -126,7 +126,7 @@ def decode(documents: Documents | Sequence[Document | None]) -> AttributeTable:
         documents = Documents.of(documents)
     names = key_order(documents.orders)
     problems: list[Problem] = []
-    obs: dict[str, pd.Series] = {}
+    obs: dict[str, Column] = {}
     obsm: dict[str, NDArray[np.float64]] = {}
     attributes, exceptions = [], {}
     for name, column in zip(names, _columns(names), strict=True):
@@ -177,7 +177,8 @@ def _columns(names: Sequence[str]) -> list[str]:
     published = {name: OBSM.get(name, name) for name in ATTRIBUTES}
     extras = [name for name in names if name not in published]
     legal = legal_names(extras, taken=[*keys.OWN_OBS, *published.values()])
-    return [{**published, **dict(zip(extras, legal, strict=True))}[name] for name in names]
+    column_of = published | dict(zip(extras, legal, strict=True))
+    return [column_of[name] for name in names]
 
 
 # --- columns → documents ---------------------------------------------------------------------------------------------

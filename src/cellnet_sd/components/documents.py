@@ -68,7 +68,7 @@ class Values:
         Numbers are told apart by type: 1, 1.0 and true are three values.
         """
         encoded = self.array.dictionary_encode()
-        codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        codes = filled(encoded.indices, ~self.present, -1).astype(np.int64)
         return Values(self.kind, encoded.dictionary, np.empty(0, bool)).as_python(), codes
 
     def take(self, rows: NDArray[np.int64]) -> "Values":
@@ -132,6 +132,19 @@ class Documents:
         return Documents(len(rows), {name: values.take(rows) for name, values in self.columns.items()}, self.orders)
 
 
+def filled(array: "pa.Array", missing: NDArray[np.bool_], fill: int) -> NDArray[Any]:
+    """Return numbers or truth values with `fill` where they are `missing`, which is where they are null.
+
+    Arrow's own `fill_null` takes ten times as long on the few cells of a file with very many keys.
+    """
+    import pyarrow as pa
+
+    bare = pa.Array.from_buffers(array.type, len(array), [None, array.buffers()[1]], offset=array.offset)
+    numbers = np.array(bare.to_numpy(zero_copy_only=False))
+    numbers[missing] = fill
+    return numbers
+
+
 def _gathered(documents: Iterable[Document | None], name: str) -> Values:
     items = [_MISSING if document is None else document.get(name, _MISSING) for document in documents]
     absent = np.array([item is _MISSING for item in items], dtype=bool)
@@ -158,6 +171,8 @@ def _joined(parts: Sequence[Values | None], sizes: Sequence[int]) -> Values:
     import pyarrow as pa
 
     known = [part for part in parts if part is not None and part.array.null_count < len(part)]
+    if len(parts) == len(known) == 1:
+        return known[0]
     kinds = {part.kind for part in known}
     kind: Kind = kinds.pop() if len(kinds) == 1 else "json"
     dtype = known[0].array.type if known and kind != "json" else pa.large_string()
