@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -130,7 +131,6 @@ def test_what_a_pass_has_no_budget_for_is_left_to_h5py(
     to_blame = {defect.row for defect in found.defects}
     assert to_blame <= greedy
     assert len(to_blame) == (2 if steps < rows else 0)
-    assert found.scan.is_guarded
     assert set(found.scan.through_h5py) == {"shared budget"}
     others = sorted(set(range(30)) - to_blame)
     assert found.captions[others].tolist() == expected.captions[others].tolist()
@@ -155,6 +155,31 @@ def test_a_cell_that_fills_all_rows_is_left_alone(tmp_path: Path, monkeypatch: p
     assert repr(found.documents.columns["a7"].as_python()) == repr(expected.documents.columns["a7"].as_python())
     assert found.defects == expected.defects == []
     assert assert_same_values(tmp_path / "file.h5", found) == 7
+
+
+COMPOUND = np.array((1, 2.5), [("a", "i4"), ("b", "f4")])
+
+
+@pytest.mark.parametrize("value", [np.longdouble(1.25), np.ones(2, np.longdouble), 1 + 2j, COMPOUND], ids=repr)
+def test_an_attribute_of_a_type_that_is_not_read_is_of_its_cell_alone(tmp_path: Path, value: Any) -> None:
+    path = tmp_path / "odd.h5"
+    with h5py.File(path, "w", track_order=True) as root:
+        for row in range(5):
+            cell = root.create_group(f"Cell_{row}")
+            cell["expression"] = np.full(3, row, "f4")
+            cell.attrs["note"] = row
+        root["Cell_1"].attrs["odd"] = value
+        for row, name in ((2, "attributes.json"), (3, "caption")):  # read, whatever stands beside them
+            root[f"Cell_{row}"].attrs[name] = '{"note": 7}'
+            root[f"Cell_{row}"].attrs["odd"] = value
+        root["Cell_3/attributes.json"] = "{}"
+        root["Cell_4"].attrs["caption"] = value
+    expected, found = both(path)
+    assert_same_facts(expected, found)
+    defects = [(problem.row, problem.component) for problem in sorted(expected.defects)]
+    assert defects == [(1, "attributes.json"), (4, "caption.txt")]
+    assert expected.documents.columns["note"].as_python() == [0, None, 7, None, 4]
+    assert expected.captions[3] == '{"note": 7}'
 
 
 @pytest.mark.parametrize("name", ["lung_xenium.h5", "her2st_two_slides.h5"])

@@ -47,7 +47,7 @@ def _single(value: np.ndarray[Any, Any]) -> bytes | str:
     item = value.reshape(-1)[0]
     if isinstance(item, np.ndarray) and item.dtype == np.uint8:
         return item.tobytes()
-    if isinstance(item, np.void):
+    if isinstance(item, np.void) and item.dtype.names is None:
         return item.tobytes().rstrip(b"\0")
     if not isinstance(item, bytes | str):
         msg = f"text expected, a value of type {value.dtype} is stored"

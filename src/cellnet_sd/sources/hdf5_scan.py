@@ -40,6 +40,7 @@ _TEXTS = (Component.ATTRIBUTES, Component.CAPTION)
 CAPTION_ATTRS = (Component.CAPTION.value, "caption")
 ONE_BY_ONE = StoredForm("attribute", dtype="one HDF5 attribute each")
 OTHER_GENES = "it does not name the same genes as the cells before it"
+TYPE_NOT_READ = "its HDF5 attributes are of a type that is not read"
 KNOWN_MEMBERS = frozenset({"images", *Component, *GENE_KEYS})
 
 
@@ -293,9 +294,17 @@ def _dtype_name(dtype: np.dtype[Any]) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Return an HDF5 attribute's value as JSON would hold it: `str`, numbers, lists; `None` stays."""
+    """Return an HDF5 attribute's value as JSON would hold it: `str`, numbers, lists; `None` stays.
+
+    Raises
+    ------
+    ObjectError
+        If it is of a type that JSON has not: extended precision, complex, compound, a reference.
+    """
     if isinstance(value, np.ndarray):
         return [plain(item) for item in value.tolist()] if value.size != 1 else plain(value.reshape(-1)[0])
     if isinstance(value, np.generic):
         value = value.item()
+    if not isinstance(value, bytes | str | int | float | None):
+        raise ObjectError(TYPE_NOT_READ)
     return decode_text(value) if isinstance(value, bytes) else value

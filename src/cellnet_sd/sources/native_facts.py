@@ -26,6 +26,7 @@ from cellnet_sd.sources.native.codes import FIRST_DAMAGE, Reason
 from cellnet_sd.sources.native.compiled import is_compiled
 from cellnet_sd.sources.native.scan import NativeScan, open_structure, scan_structure, warm
 from cellnet_sd.sources.native.superblock import UnreadableStructureError
+from cellnet_sd.sources.native_batch import UNKNOWN_ATTRIBUTES
 from cellnet_sd.sources.native_left import LeftCells, scan_left
 from cellnet_sd.sources.native_roster import Roster, read_roster
 from cellnet_sd.sources.native_scan import BATCH, Part, read_part
@@ -218,7 +219,27 @@ def _with_left(path: Path, stored: Bytes, facts: Facts, roster: Roster, genes: S
     images = {row: digest for row, digest in zip(rows, found.images, strict=True) if digest and row in own}
     if images:
         facts.wsi = with_left(stored, facts.located[Component.WSI_PATCH], facts.wsi, images)
-    return _with_genes(_merged(facts, rows, left, found), rows, {*genes, *roster.left}, found)
+    unknown = _unknown_of(facts, rows, left, found)
+    return _with_genes(_merged(facts, rows, left, found), rows, {*genes, *roster.left}, found, unknown)
+
+
+def _unknown_of(
+    facts: Facts, rows: Sequence[int], left: dict[Component, NDArray[np.int64]], found: LeftCells
+) -> Counter[str]:
+    """Count what is no part of the layout in cells that are left as a whole, or whose attributes are."""
+    whole = set.intersection(*(set(own.tolist()) for own in left.values()))
+    attributes = set(left[Component.ATTRIBUTES].tolist()) - whole
+    unknown = facts.unknown.copy()
+    for row, own in zip(rows, found.unknown, strict=True):
+        if row in whole:
+            unknown.update(own)
+        elif row in attributes and _is_by_attributes(facts.located[Component.ATTRIBUTES], row):
+            unknown.update({name: n for name, n in own.items() if name.startswith("attribute ")})
+    return unknown
+
+
+def _is_by_attributes(located: Located, row: int) -> bool:
+    return located.layouts[located.code[row]].reason == UNKNOWN_ATTRIBUTES
 
 
 def _left_rows(component: Component, located: Located) -> NDArray[np.int64]:
@@ -232,7 +253,7 @@ def _left_rows(component: Component, located: Located) -> NDArray[np.int64]:
     return np.flatnonzero(np.isin(located.code, codes)).astype(np.int64)
 
 
-def _with_genes(facts: Facts, rows: Sequence[int], stating: set[int], found: LeftCells) -> Facts:
+def _with_genes(facts: Facts, rows: Sequence[int], stating: set[int], found: LeftCells, unknown: Counter[str]) -> Facts:
     """Return the facts with the gene names that h5py found in the cells of `stating`, which all must state the same."""
     defects = [
         Problem(rows[number], what, reason)
@@ -242,7 +263,7 @@ def _with_genes(facts: Facts, rows: Sequence[int], stating: set[int], found: Lef
     names = facts.gene_names or found.gene_names
     if found.gene_names not in (None, names):
         defects += [Problem(row, GENE_KEYS[1], OTHER_GENES) for row in sorted(stating - {each.row for each in defects})]
-    return replace(facts, gene_names=names, defects=[*facts.defects, *defects])
+    return replace(facts, gene_names=names, defects=[*facts.defects, *defects], unknown=unknown)
 
 
 def _merged(facts: Facts, rows: Sequence[int], left: dict[Component, NDArray[np.int64]], found: LeftCells) -> Facts:

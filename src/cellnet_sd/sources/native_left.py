@@ -36,6 +36,8 @@ class LeftCells(msgspec.Struct):
     """Groups without a cell's marks, and what is no group at all."""
     gene_names: tuple[str, ...] | None = None
     """Those that the first of these cells states."""
+    unknown: list[dict[str, int]] = []
+    """What lies in each cell without being part of the layout."""
 
 
 class LeftStated(msgspec.Struct):
@@ -75,7 +77,7 @@ def scan_here(path: Path, cells: Sequence[tuple[str, str]]) -> LeftCells:
 
 
 def _scanned(path: Path, cells: Sequence[tuple[str, str]]) -> LeftCells:
-    not_cells = []
+    not_cells, unknown = [], []
     with open_file(path) as file:
         scanner = Scanner(file)
         for at, (container, name) in enumerate(cells):
@@ -83,12 +85,14 @@ def _scanned(path: Path, cells: Sequence[tuple[str, str]]) -> LeftCells:
             if not isinstance(node, h5g.GroupID | str) or (isinstance(node, h5g.GroupID) and not is_cell(node)):
                 not_cells.append(at)
                 node = "it is no cell"
+            before = scanner.unknown.copy()
             scanner.add(CellGroup(container, name, node))
+            unknown.append(dict(scanner.unknown - before))
         images = _digests(file, scanner)
     forms = {component: codes.stored() for component, codes in scanner.forms.items()}
     defects: list[tuple[int, str, str]] = [*scanner.defects]
     texts = (scanner.documents, scanner.captions)
-    return LeftCells(*texts, forms, defects, scanner.n_latin1, images, not_cells, scanner.gene_names)
+    return LeftCells(*texts, forms, defects, scanner.n_latin1, images, not_cells, scanner.gene_names, unknown)
 
 
 def stated_left(path: Path, containers: Sequence[str]) -> list[LeftStated]:
