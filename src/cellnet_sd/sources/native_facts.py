@@ -219,8 +219,8 @@ def _with_left(path: Path, stored: Bytes, facts: Facts, roster: Roster, genes: S
     images = {row: digest for row, digest in zip(rows, found.images, strict=True) if digest and row in own}
     if images:
         facts.wsi = with_left(stored, facts.located[Component.WSI_PATCH], facts.wsi, images)
-    unknown = _unknown_of(facts, rows, left, found)
-    return _with_genes(_merged(facts, rows, left, found), rows, {*genes, *roster.left}, found, unknown)
+    merged = replace(_merged(facts, rows, left, found), unknown=_unknown_of(facts, rows, left, found))
+    return _with_genes(merged, rows, {*genes, *roster.left}, found)
 
 
 def _unknown_of(
@@ -253,7 +253,7 @@ def _left_rows(component: Component, located: Located) -> NDArray[np.int64]:
     return np.flatnonzero(np.isin(located.code, codes)).astype(np.int64)
 
 
-def _with_genes(facts: Facts, rows: Sequence[int], stating: set[int], found: LeftCells, unknown: Counter[str]) -> Facts:
+def _with_genes(facts: Facts, rows: Sequence[int], stating: set[int], found: LeftCells) -> Facts:
     """Return the facts with the gene names that h5py found in the cells of `stating`, which all must state the same."""
     defects = [
         Problem(rows[number], what, reason)
@@ -263,7 +263,7 @@ def _with_genes(facts: Facts, rows: Sequence[int], stating: set[int], found: Lef
     names = facts.gene_names or found.gene_names
     if found.gene_names not in (None, names):
         defects += [Problem(row, GENE_KEYS[1], OTHER_GENES) for row in sorted(stating - {each.row for each in defects})]
-    return replace(facts, gene_names=names, defects=[*facts.defects, *defects], unknown=unknown)
+    return replace(facts, gene_names=names, defects=[*facts.defects, *defects])
 
 
 def _merged(facts: Facts, rows: Sequence[int], left: dict[Component, NDArray[np.int64]], found: LeftCells) -> Facts:
