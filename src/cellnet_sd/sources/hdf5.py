@@ -94,6 +94,9 @@ class Hdf5Source:
         """
         check_unmoved(self.path, self.identity)
         rows = np.asarray(rows, dtype=np.int64)
+        return self._with_broken(rows, self._fetched(component, rows))
+
+    def _fetched(self, component: Component, rows: NDArray[np.int64]) -> list[Stored]:
         reader = self._native(component)
         if reader is None:
             if self.access.engine == "h5py":
@@ -105,7 +108,7 @@ class Hdf5Source:
         left = [at for at, value in enumerate(values) if value is LEFT]
         for at, value in zip(left, self._left(component, rows[left]), strict=True):
             values[at] = value
-        return self._with_broken(rows, cast("list[Stored]", values))
+        return cast("list[Stored]", values)
 
     def _with_broken(self, rows: NDArray[np.int64], values: list[Stored]) -> list[Stored]:
         """Return what was read with the reason where there is nothing since the cell's group cannot be read."""
