@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ import zarr
 import cellnet_sd as cn
 from cellnet_sd import circles
 from cellnet_sd.components.images import Agreement, Block, Mosaic
-from cellnet_sd.conversion import matrix
+from cellnet_sd.conversion import matrix, tables
+from cellnet_sd.conversion.hdf5 import Disk
 from cellnet_sd.conversion.workspace import workspace
 from cellnet_sd.errors import ConversionError, LayoutError, OutputExistsError
 from same_data import assert_same_data, assert_same_table
@@ -113,18 +115,16 @@ def test_a_conversion_that_fails_leaves_what_was_there_and_nothing_else(path: Pa
 def test_a_write_that_fails_midway_leaves_nothing_under_the_name(
     path: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(self: Any, partial: Any, **options: Any) -> None:
+    def fail(_: Any, partial: Any, **options: Any) -> None:
         if name.endswith(".zarr"):
             Path(partial).mkdir()
             (Path(partial) / "zarr.json").write_text("{}")
-        else:
-            Path(partial).write_bytes(b"half")
-        msg = "No space left on device"
+        msg = "Input/output error"
         raise OSError(msg)
 
     monkeypatch.setattr(sd.SpatialData, "write", fail)
-    monkeypatch.setattr(ad.AnnData, "write_h5ad", fail)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr(tables, "write_hdf5", fail)
+    with pytest.raises(OSError, match="Input/output"):
         convert(path, tmp_path / name)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == [f".{name}.converting", "in"]
     monkeypatch.undo()
@@ -287,6 +287,58 @@ def test_a_full_disk_is_said_and_what_is_finished_is_kept(tmp_path: Path, monkey
     convert(path, tmp_path / "out.zarr", n_threads=1)
     assert made[0] not in resumed[:1]
     assert sd.read_zarr(tmp_path / "out.zarr")["table"].n_obs == 700
+
+
+_ON_A_SMALL_DISK = """
+import resource, sys
+import cellnet_sd as cn
+from cellnet_sd.errors import ConversionError
+
+source, out = sys.argv[1:]
+cn.index(source)
+for limit in (*range(2**15, 2**18, 2**14), resource.RLIM_INFINITY):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    try:
+        cn.convert(source, out, memory=2**16)
+    except ConversionError as error:
+        print(error)
+"""
+
+
+def test_an_h5ad_that_the_disk_does_not_take_is_an_error_and_goes_on_once_it_does(tmp_path: Path) -> None:
+    """In a process of its own, as libhdf5 crashes where it cannot write; how much a file may hold stands for a disk."""
+    path, out = _tissue(tmp_path), tmp_path / "out.h5ad"
+    command = [sys.executable, "-W", "ignore", "-c", _ON_A_SMALL_DISK, str(path), str(out)]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    assert len(found.stdout.splitlines()) >= 3
+    for line in found.stdout.splitlines():
+        assert re.search(r"out\.h5ad: the disk is full .*[1-9]\d* finished parts are kept", line)
+    with quiet():
+        assert_same_table(ad.read_h5ad(out), cn.read_anndata(path))
+
+
+@pytest.mark.parametrize("kept", ["nothing", "all", "half"])
+def test_what_a_full_disk_does_not_take_can_be_read_back(tmp_path: Path, kept: str) -> None:
+    limit = {"nothing": 0, "half": 300_000, "all": 2**40}[kept]
+
+    class Small(Disk):
+        def _write(self, data: memoryview) -> None:
+            if self.tell() + len(data) > limit:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            super()._write(data)
+
+    values = np.random.default_rng(0).random(100_000)
+    with Small(tmp_path / "file.h5") as disk, h5py.File(disk, "w") as file:
+        for name in "abc":
+            file.create_dataset(name, data=values, chunks=(1000,), compression="gzip")
+        file.flush()
+        del file["b"]
+        file["b"] = values[:5]
+        for name, expected in zip("abc", (values, values[:5], values), strict=True):
+            np.testing.assert_array_equal(file[name][()], expected)
+        with pytest.raises(OSError, match="No space") if kept != "all" else nullcontext():
+            disk.check()
 
 
 def test_patches_that_disagree_about_the_slide_are_stored_as_they_are(tmp_path: Path) -> None:

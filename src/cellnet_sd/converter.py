@@ -258,16 +258,18 @@ class _Conversion:
         _consolidate(self.space.output)
 
     def _h5ad(self) -> None:
-        from cellnet_sd.conversion.tables import pack_hdf5, without_values
+        from cellnet_sd.conversion.hdf5 import hdf5_output
+        from cellnet_sd.conversion.tables import pack_hdf5, without_values, write_hdf5
 
         staged = self._staged()
 
         def write() -> None:
-            without_values(self.adata).write_h5ad(self.space.output, compression="gzip", **_AS_READ)
-            if staged is not None:
-                pack_hdf5(self.space.output, staged)
-            if (captions := self._captions) is not None:
-                captions.pack_hdf5(self.space.output)
+            with hdf5_output(self.space.output) as output:
+                write_hdf5(without_values(self.adata), output)
+                if staged is not None:
+                    pack_hdf5(output, staged)
+                if (captions := self._captions) is not None:
+                    captions.pack_hdf5(output)
 
         self._once("table", write)
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellnet_sd.conversion.arrays import VALUE_CHUNK, VALUE_SHARD, about, make_array, open_array
+from cellnet_sd.conversion.hdf5 import Output
 from cellnet_sd.conversion.matrix import DTYPES, INDPTR, StagedMatrix, packing_jobs
 from cellnet_sd.conversion.workspace import Job
 
@@ -65,25 +66,31 @@ class ZarrMatrix:
         open_array(self.folder / name)[begin : begin + len(part)] = part
 
 
-def pack_hdf5(path: Path, matrix: StagedMatrix) -> None:
-    """Put a staged matrix in the place of the empty `X` of an `.h5ad` file."""
-    import h5py
+def write_hdf5(adata: "AnnData", output: Output) -> None:
+    """Write a table to an HDF5 file, as `AnnData.write_h5ad` does to one that it opens itself."""
+    from anndata.io import write_elem
 
+    write_elem(output.file, "/", adata, dataset_kwargs={"compression": "gzip"})
+    output.disk.check()
+
+
+def pack_hdf5(output: Output, matrix: StagedMatrix) -> None:
+    """Put a staged matrix in the place of the empty `X` of an `.h5ad` file."""
     indptr = index_pointer(matrix.counts())
     n_values = int(indptr[-1])
-    with h5py.File(path, "r+") as file:
-        group = file[X]
-        for name, dtype in DTYPES.items():
-            attributes = dict(group[name].attrs)
-            del group[name]
-            chunks = (max(1, min(_GZIP_CHUNK, n_values)),)
-            group.create_dataset(name, (n_values,), dtype, chunks=chunks, compression="gzip").attrs.update(attributes)
-        attributes = dict(group[INDPTR].attrs)
-        del group[INDPTR]
-        group.create_dataset(INDPTR, data=indptr, compression="gzip").attrs.update(attributes)
+    group = output.file[X]
+    for name, dtype in DTYPES.items():
+        attributes = dict(group[name].attrs)
+        del group[name]
+        chunks = (max(1, min(_GZIP_CHUNK, n_values)),)
+        group.create_dataset(name, (n_values,), dtype, chunks=chunks, compression="gzip").attrs.update(attributes)
+    attributes = dict(group[INDPTR].attrs)
+    del group[INDPTR]
+    group.create_dataset(INDPTR, data=indptr, compression="gzip").attrs.update(attributes)
 
-        def fill(name: str, begin: int, part: NDArray[Any]) -> None:
-            group[name][begin : begin + len(part)] = part
+    def fill(name: str, begin: int, part: NDArray[Any]) -> None:
+        group[name][begin : begin + len(part)] = part
+        output.disk.check()
 
-        for job in packing_jobs(matrix, indptr.astype(np.int64), VALUE_SHARD, fill):
-            job.run()
+    for job in packing_jobs(matrix, indptr.astype(np.int64), VALUE_SHARD, fill):
+        job.run()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cellnet_sd import keys
 from cellnet_sd.cellindex import Rows
 from cellnet_sd.conversion.arrays import about, make_array, open_array
+from cellnet_sd.conversion.hdf5 import Output
 from cellnet_sd.conversion.workspace import Job
 from cellnet_sd.sources.base import Source
 
@@ -72,19 +73,18 @@ class Captions:
 
     # --- in HDF5 -----------------------------------------------------------------------------------------------------
 
-    def pack_hdf5(self, path: Path) -> None:
+    def pack_hdf5(self, output: Output) -> None:
         """Put the texts in the place of the empty ones of an `.h5ad` file."""
-        import h5py
-
-        with h5py.File(path, "r+") as file:
-            name = _VALUES if _VALUES in file else _COLUMN
-            attributes, dtype = dict(file[name].attrs), file[name].dtype
-            del file[name]
-            chunks = (min(_ROWS, len(self)),)
-            texts = file.create_dataset(name, (len(self),), dtype, chunks=chunks, compression="gzip")
-            texts.attrs.update(attributes)
-            for start, parts in self.slabs():
-                texts[start : start + _ROWS] = _texts(parts)
+        file = output.file
+        name = _VALUES if _VALUES in file else _COLUMN
+        attributes, dtype = dict(file[name].attrs), file[name].dtype
+        del file[name]
+        chunks = (min(_ROWS, len(self)),)
+        texts = file.create_dataset(name, (len(self),), dtype, chunks=chunks, compression="gzip")
+        texts.attrs.update(attributes)
+        for start, parts in self.slabs():
+            texts[start : start + _ROWS] = _texts(parts)
+            output.disk.check()
 
 
 def _place(table: Path) -> Path:

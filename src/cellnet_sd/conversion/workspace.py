@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -19,6 +20,8 @@ from cellnet_sd.workers import Workers
 _PLAN, _LOCK, _DONE = "plan.json", "lock", "done"
 _LEFT_BY_ZARR: Final = "*.partial"
 """What a killed zarr leaves of a file: it writes under another name, then renames."""
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""No space, none left to the user, or none to the file."""
 
 
 class Job(NamedTuple):
@@ -89,12 +92,12 @@ class Workspace:
         try:
             yield
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in _FULL:
                 raise
             done = len(list((self.folder / _DONE).glob("*")))
             msg = (
-                f"{self.target}: the disk is full. {done:,} finished parts are kept in {self.folder}: make room and "
-                "run the same conversion again to go on, or delete that folder."
+                f"{self.target}: the disk is full ({os.strerror(error.errno)}). {done:,} finished parts are kept in "
+                f"{self.folder}: make room and run the same conversion again to go on, or delete that folder."
             )
             raise ConversionError(msg) from error
 
