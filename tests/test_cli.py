@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 
 import cellnet_sd as cn
 from cellnet_sd import cli
-from cellnet_sd.errors import CellNetWarning
+from cellnet_sd.errors import CellNetWarning, RemoteError
 
 Run = Callable[..., Result]
 
@@ -224,6 +224,19 @@ def test_an_existing_output_stays_and_the_way_out_is_an_option(run: Run, file: P
     assert result.exit_code == 1
     assert "Pass --overwrite to replace it." in result.stderr
     assert out.read_text() == "mine"
+
+
+def test_what_is_kept_is_said_with_the_error(
+    run: Run, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **options: Any) -> None:
+        error = RemoteError("the server is gone")
+        error.add_note("3 finished parts are kept")
+        raise error
+
+    monkeypatch.setattr("cellnet_sd.converter.convert", fail)
+    result = run("convert", file, tmp_path / "out.h5ad")
+    assert result.stderr == "Error: the server is gone\n3 finished parts are kept\n"
 
 
 @pytest.mark.parametrize("option", [("--patches", "cell"), ("--wsi-scale", "8")])

@@ -24,7 +24,16 @@ from cellnet_sd.components.images import Agreement, Block, Mosaic
 from cellnet_sd.conversion import matrix, tables
 from cellnet_sd.conversion.hdf5 import Disk
 from cellnet_sd.conversion.workspace import workspace
-from cellnet_sd.errors import ConversionError, LayoutError, OutputExistsError
+from cellnet_sd.errors import (
+    AccessDeniedError,
+    CellNetError,
+    ConversionError,
+    LayoutError,
+    MissingDependencyError,
+    NotEnoughMemoryError,
+    OutputExistsError,
+    RemoteError,
+)
 from same_data import assert_same_data, assert_same_table
 from sound_file import full_file
 from spellings import write
@@ -339,6 +348,55 @@ def test_what_a_full_disk_does_not_take_can_be_read_back(tmp_path: Path, kept: s
             np.testing.assert_array_equal(file[name][()], expected)
         with pytest.raises(OSError, match="No space") if kept != "all" else nullcontext():
             disk.check()
+
+
+@pytest.mark.parametrize("error", [RemoteError, AccessDeniedError, NotEnoughMemoryError, MissingDependencyError])
+def test_an_error_that_may_pass_leaves_what_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[CellNetError]
+) -> None:
+    path, out, made = _tissue(tmp_path), tmp_path / "out.h5ad", []
+    save = matrix.save_part
+
+    def fail(part: Path, *args: Any) -> None:
+        if made:
+            raise error("it is at fault")
+        made.append(part.name)
+        save(part, *args)
+
+    options = {"memory": 2**17, "n_threads": 1}
+    with monkeypatch.context() as patch:
+        patch.setattr(matrix, "save_part", fail)
+        with pytest.raises(error, match="at fault") as raised:
+            convert(path, out, **options)
+    assert re.search(r"1 finished parts are kept in .*\.out\.h5ad\.converting", raised.value.__notes__[0])
+    monkeypatch.setattr(matrix, "save_part", lambda part, *args: (made.append(part.name), save(part, *args))[1])
+    convert(path, out, **options)
+    assert len(made) == len(set(made)) > 1, "no part is made twice"
+
+
+def test_an_error_before_anything_is_finished_leaves_nothing(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RemoteError("it is at fault")
+
+    monkeypatch.setattr(matrix, "save_part", fail)
+    with pytest.raises(RemoteError):
+        convert(path, tmp_path / "out.zarr")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["in"]
+
+
+def test_a_disk_that_is_full_at_the_very_end_is_said_too(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(zarr, "consolidate_metadata", fail)
+        with pytest.raises(ConversionError, match=r"the disk is full.*finished parts are kept"):
+            convert(path, tmp_path / "out.zarr", kind="anndata")
+    assert convert(path, tmp_path / "out.zarr", kind="anndata").exists()
 
 
 def test_patches_that_disagree_about_the_slide_are_stored_as_they_are(tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ class Commands(click.Group):
 def _message(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
-    return in_options(str(error))
+    return in_options("\n".join([str(error), *getattr(error, "__notes__", ())]))
 
 
 _PARAMETER: Final = re.compile(rf"\b({'|'.join(OPTIONS)})=(True\b|False\b|-?\d+(?:\.\d+)?|'[^']*'|\"[^\"]*\")?")

@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from cellnet_sd.conversion.frugal import give_back
-from cellnet_sd.errors import CellNetError, ClusterError, ConversionError
+from cellnet_sd.errors import (
+    CellNetError,
+    ConversionError,
+    CorruptFileError,
+    LayoutError,
+    MalformedCellError,
+    SelectionError,
+)
 from cellnet_sd.progress import progress
 from cellnet_sd.workers import Workers
 
@@ -22,6 +29,8 @@ _LEFT_BY_ZARR: Final = "*.partial"
 """What a killed zarr leaves of a file: it writes under another name, then renames."""
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """No space, none left to the user, or none to the file."""
+_AT_FAULT: Final = (LayoutError, CorruptFileError, MalformedCellError, SelectionError)
+"""The file, or what is asked of it, has to change: there is nothing to go on with. All else may pass."""
 
 
 class Job(NamedTuple):
@@ -67,20 +76,13 @@ class Workspace:
         (self.folder / _DONE / name).touch()
 
     def run(self, jobs: Sequence[Job], desc: str, workers: Workers) -> None:
-        """Do the jobs that are not done, several at a time, with a progress bar.
-
-        Raises
-        ------
-        ConversionError
-            If the disk is full: what is finished stays.
-        """
+        """Do the jobs that are not done, several at a time, with a progress bar."""
         rest = [job for job in jobs if not self.is_done(job.name)]
         if not rest:
             return
-        with self._explaining_full_disks():
-            done = workers.run([partial(self._do, job) for job in rest])
-            for _ in progress(done, total=len(rest), desc=desc, unit="parts"):
-                pass
+        done = workers.run([partial(self._do, job) for job in rest])
+        for _ in progress(done, total=len(rest), desc=desc, unit="parts"):
+            pass
 
     def _do(self, job: Job) -> None:
         job.run()
@@ -88,18 +90,36 @@ class Workspace:
         self.mark(job.name)
 
     @contextmanager
-    def _explaining_full_disks(self) -> Iterator[None]:
+    def ending(self) -> Iterator[None]:
+        """Remove, when a conversion fails, what another could not go on with, and say of the rest that it is kept."""
         try:
             yield
+        except _AT_FAULT:
+            shutil.rmtree(self.folder)
+            raise
+        except CellNetError as error:
+            if self.n_done == 0:
+                shutil.rmtree(self.folder)
+            else:
+                error.add_note(f"{self._kept}.")
+            raise
         except OSError as error:
             if error.errno not in _FULL:
                 raise
-            done = len(list((self.folder / _DONE).glob("*")))
-            msg = (
-                f"{self.target}: the disk is full ({os.strerror(error.errno)}). {done:,} finished parts are kept in "
-                f"{self.folder}: make room and run the same conversion again to go on, or delete that folder."
-            )
+            msg = f"{self.target}: the disk is full ({os.strerror(error.errno)}). {self._kept}, once there is room."
             raise ConversionError(msg) from error
+
+    @property
+    def n_done(self) -> int:
+        """How many jobs are finished."""
+        return len(list((self.folder / _DONE).glob("*")))
+
+    @property
+    def _kept(self) -> str:
+        return (
+            f"{self.n_done:,} finished parts are kept in {self.folder}: delete it, or run the same conversion again to "
+            "go on"
+        )
 
     def finish(self) -> None:
         """Let the output appear under its name, in the place of what was there, and remove the folder."""
@@ -136,7 +156,7 @@ def workspace(target: Path, plan: Mapping[str, Any]) -> Iterator[Workspace]:
     Raises
     ------
     ConversionError
-        If another process converts to `target`.
+        If another process converts to `target`, or the disk is full: what is finished stays.
     """
     folder = folder_of(target)
     folder.mkdir(exist_ok=True)
@@ -149,14 +169,10 @@ def workspace(target: Path, plan: Mapping[str, Any]) -> Iterator[Workspace]:
         if not (folder / _LOCK).exists():  # the other process was done just now, and has removed the folder
             msg = f"{target}: another process has just converted to it."
             raise ConversionError(msg)
-        _begin(folder, json.dumps(plan, indent=1, sort_keys=True, default=str))
-        try:
-            yield Workspace(folder, target)
-        except (ConversionError, ClusterError):
-            raise
-        except CellNetError:  # it is the file's fault: there is nothing to go on with
-            shutil.rmtree(folder)
-            raise
+        space = Workspace(folder, target)
+        with space.ending():
+            _begin(folder, json.dumps(plan, indent=1, sort_keys=True, default=str))
+            yield space
 
 
 def _begin(folder: Path, plan: str) -> None:
