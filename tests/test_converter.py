@@ -246,6 +246,61 @@ def test_a_killed_conversion_goes_on_and_gives_what_one_that_was_not_gives(
         pd.testing.assert_frame_equal(ad.read_h5ad(out).obs, ad.read_h5ad(whole).obs)
 
 
+_KILLED_AT_THE_END = """
+import os, shutil, signal, sys
+from pathlib import Path
+import cellnet_sd as cn
+from cellnet_sd.conversion import workspace
+
+source, out, where = sys.argv[1:]
+rename, rmtree = Path.rename, shutil.rmtree
+
+def killed(before, real):
+    def run(*args, **options):
+        if before(*args):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*args, **options)
+    return run
+
+if where == "before the old one is moved":
+    Path.rename = killed(lambda a, b: a == Path(out), rename)
+if where == "before the new one is there":
+    Path.rename = killed(lambda a, b: b == Path(out), rename)
+if where == "before the folder is emptied":
+    workspace.Workspace.clear = killed(lambda _: True, workspace.Workspace.clear)
+if where == "before the folder is removed":
+    shutil.rmtree = killed(lambda path, **_: str(path).endswith(".converting"), rmtree)
+cn.convert(source, out, cells=["Cell_2"], overwrite=True)
+"""
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+@pytest.mark.parametrize(
+    ("where", "is_there"),
+    [
+        ("before the old one is moved", False),
+        ("before the new one is there", True),
+        ("before the folder is emptied", True),
+        ("before the folder is removed", True),
+    ],
+)
+def test_killed_as_the_output_takes_its_place(
+    path: Path, tmp_path: Path, where: str, is_there: bool, overwrite: bool
+) -> None:
+    out = convert(path, tmp_path / "out.h5ad")
+    command = [sys.executable, "-W", "ignore", "-c", _KILLED_AT_THE_END, str(path), str(out), where]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert (tmp_path / ".out.h5ad.converting").exists()
+    if overwrite:
+        convert(path, out, cells=["Cell_2"], overwrite=True)
+    else:
+        with pytest.raises(OutputExistsError):
+            convert(path, out, cells=["Cell_2"])
+    is_new = is_there or overwrite
+    assert ad.read_h5ad(out).n_obs == (1 if is_new else 4)
+    assert (tmp_path / ".out.h5ad.converting").exists() is not is_new
+
+
 def test_a_conversion_goes_on_with_parts_of_another_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, out, staged = _tissue(tmp_path), tmp_path / "out.h5ad", []
     save = matrix.save_part

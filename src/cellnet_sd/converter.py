@@ -14,7 +14,7 @@ from cellnet_sd import keys
 from cellnet_sd.conversion.frugal import frugal, let_go
 from cellnet_sd.conversion.matrix import Profiles, StagedMatrix, rows_of_part
 from cellnet_sd.conversion.texts import Captions, Part
-from cellnet_sd.conversion.workspace import Job, Workspace, remove, workspace
+from cellnet_sd.conversion.workspace import Job, Workspace, remove, settle, workspace
 from cellnet_sd.elements import Pictures, plan_pictures
 from cellnet_sd.joining import Piece, TableOfFiles
 from cellnet_sd.layout import Component
@@ -96,6 +96,7 @@ def convert(
     dst = require_local(dst, "a conversion writes to a local folder. Copy the result there.")
     kind = _kind_of(dst, kind)
     asked = _asked(read if kind == "spatialdata" else read_anndata, src, options)
+    settle(dst)
     check_output(dst, overwrite=overwrite)
     with frugal(), workers_of(client, Access.of(asked["engine"], asked["n_threads"]).n_threads) as workers:
         table, levels = table_of({**asked, "backed": True}, workers)

@@ -5,8 +5,8 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,8 @@ from cellnet_sd.progress import progress
 from cellnet_sd.workers import Workers
 
 _PLAN, _LOCK, _DONE = "plan.json", "lock", "done"
+_FINISHED: Final = "finished"
+"""There from just before the output takes its place: what is done without an output is then done for good."""
 _LEFT_BY_ZARR: Final = "*.partial"
 """What a killed zarr leaves of a file: it writes under another name, then renames."""
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -124,17 +126,48 @@ class Workspace:
     def finish(self) -> None:
         """Let the output appear under its name, in the place of what was there, and remove the folder."""
         _sweep(self.output)  # of workers that were killed
-        old = self.folder / f"replaced{self.target.suffix}"
+        (self.folder / _FINISHED).touch()
         if self.target.exists():
-            remove(old)
-            self.target.rename(old)
+            remove(self._old)
+            self.target.rename(self._old)
+        self.appear()
+
+    def appear(self) -> None:
+        """Give the output its name, which nothing has, and remove the folder."""
         try:
             self.output.rename(self.target)
         except BaseException:
-            if old.exists() and not self.target.exists():
-                old.rename(self.target)
+            if self._old.exists() and not self.target.exists():
+                self._old.rename(self.target)
             raise
+        self.clear()
+
+    @property
+    def _old(self) -> Path:
+        """What was there before, until the output is in its place."""
+        return self.folder / f"replaced{self.target.suffix}"
+
+    def clear(self) -> None:
+        """Remove the folder; last of all, what says that it may be removed."""
+        _empty(self.folder, (_LOCK, _FINISHED))
         shutil.rmtree(self.folder)
+
+
+def settle(target: Path) -> None:
+    """End what a process that was killed while a finished output took its place had left to do.
+
+    Another, which is still at it, is not disturbed.
+    """
+    space = Workspace(folder_of(target), target)
+    if not (space.folder / _FINISHED).exists():
+        return
+    with suppress(BlockingIOError, FileNotFoundError), _locked(space.folder):
+        if not (space.folder / _FINISHED).exists():
+            return
+        if not space.output.exists():
+            space.clear()
+        elif not target.exists():
+            space.appear()
 
 
 def folder_of(target: Path) -> Path:
@@ -160,9 +193,9 @@ def workspace(target: Path, plan: Mapping[str, Any]) -> Iterator[Workspace]:
     """
     folder = folder_of(target)
     folder.mkdir(exist_ok=True)
-    with (folder / _LOCK).open("w") as lock:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(_locked(folder))
         except BlockingIOError as error:
             msg = f"{target}: another process is converting to it. Wait for it, or choose another name."
             raise ConversionError(msg) from error
@@ -175,22 +208,31 @@ def workspace(target: Path, plan: Mapping[str, Any]) -> Iterator[Workspace]:
             yield space
 
 
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other processes off a folder; raises `BlockingIOError` if one is at it."""
+    with (folder / _LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
 def _begin(folder: Path, plan: str) -> None:
     """Empty the folder, unless it is that of the same conversion."""
     known = folder / _PLAN
     if known.exists() and known.read_text() == plan:
         _sweep(folder)
         return
-    for item in folder.iterdir():
-        if item.name == _LOCK:
-            continue
-        if item.is_dir():
-            shutil.rmtree(item)
-        else:
-            item.unlink()
+    _empty(folder, (_LOCK,))
     partial = folder / f"{_PLAN}.new"
     partial.write_text(plan)
     partial.rename(known)
+
+
+def _empty(folder: Path, kept: Collection[str]) -> None:
+    """Remove all in a folder but what has one of the names."""
+    for item in folder.iterdir():
+        if item.name not in kept:
+            remove(item)
 
 
 def _sweep(folder: Path) -> None:
