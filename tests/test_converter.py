@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,13 @@ import cellnet_sd as cn
 from cellnet_sd import circles
 from cellnet_sd.components.images import Agreement, Block, Mosaic
 from cellnet_sd.conversion import matrix, tables
+from cellnet_sd.conversion import workspace as workspace_module
 from cellnet_sd.conversion.hdf5 import Disk
 from cellnet_sd.conversion.workspace import workspace
 from cellnet_sd.errors import (
     AccessDeniedError,
     CellNetError,
+    CellNetWarning,
     ConversionError,
     LayoutError,
     MissingDependencyError,
@@ -301,25 +304,76 @@ def test_killed_as_the_output_takes_its_place(
     assert (tmp_path / ".out.h5ad.converting").exists() is not is_new
 
 
-def test_a_conversion_goes_on_with_parts_of_another_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path, list[str]]:
+    """Return a file, where it is being converted to, and the part that is staged, then others as they are."""
     path, out, staged = _tissue(tmp_path), tmp_path / "out.h5ad", []
     save = matrix.save_part
 
-    def interrupted(part: Path, *args: Any) -> None:
+    def interrupt(part: Path, *args: Any) -> None:
         if staged:
             raise KeyboardInterrupt
-        staged.append(part.name)
+        staged.append(part.stem)
         save(part, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(matrix, "save_part", interrupted)
+        patch.setattr(matrix, "save_part", interrupt)
         with pytest.raises(KeyboardInterrupt):
             convert(path, out, memory=2**17, n_threads=1)
-    monkeypatch.setattr(matrix, "save_part", lambda part, *args: (staged.append(part.name), save(part, *args))[1])
-    got = ad.read_h5ad(convert(path, out, memory=2**17, n_threads=2))
-    assert staged[0] not in staged[1:]
-    assert {name.split("-")[1] for name in staged[:1]} <= {name.split("-")[1] for name in staged[1:]}
-    assert (got.X != cn.read_anndata(path).X).nnz == 0
+    monkeypatch.setattr(matrix, "save_part", lambda part, *args: (staged.append(part.stem), save(part, *args))[1])
+    return path, out, staged
+
+
+@pytest.mark.parametrize(
+    "how", [{"n_threads": 2}, {"memory": 2**16}, {"memory": 2**20}, {"engine": "h5py"}, {"backed": True}], ids=str
+)
+def test_a_conversion_goes_on_whatever_the_output_does_not_depend_on(
+    interrupted: tuple[Path, Path, list[str]], how: dict[str, Any]
+) -> None:
+    path, out, staged = interrupted
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CellNetWarning)
+        cn.convert(path, out, **{"memory": 2**17, "n_threads": 1, **how})
+    rows = sorted(tuple(map(int, name.split("-")[1:])) for name in staged)
+    assert rows[0][0] == 0
+    assert [stop for _, stop in rows] == [*(start for start, _ in rows[1:]), 700], "each row is staged once"
+    assert (ad.read_h5ad(out).X != cn.read_anndata(path).X).nnz == 0
+
+
+def test_what_another_conversion_has_finished_is_not_removed_in_silence(
+    interrupted: tuple[Path, Path, list[str]],
+) -> None:
+    path, out, staged = interrupted
+    with quiet() as caught:
+        cn.convert(path, out, memory=2**17, n_threads=1, captions=False, ccc=False)
+    words = r"out\.h5ad: 1 finished parts of another conversion .* differs in captions, ccc, and"
+    assert any(re.search(words, str(warning.message)) for warning in caught)
+    assert staged[0] in staged[1:]
+
+
+def test_going_on_is_said(interrupted: tuple[Path, Path, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    path, out, _ = interrupted
+    said: list[str] = []
+    monkeypatch.setattr(workspace_module, "say", said.append)
+    convert(path, out, memory=2**17, n_threads=1)
+    assert len(said) == 1
+    assert re.fullmatch(r"Reading expression: going on from 1 of [1-9]\d* parts\.", said[0])
+
+
+def test_rows_are_cut_between_those_that_are_done() -> None:
+    done = [(10, 20), (10, 14), (25, 28), (0, 2)]
+    assert list(matrix.cuts(0, 30, 4, done)) == [
+        (0, 2),
+        (2, 6),
+        (6, 10),
+        (10, 20),
+        (20, 24),
+        (24, 25),
+        (25, 28),
+        (28, 30),
+    ]
+    assert list(matrix.cuts(3, 9, 4, done)) == [(3, 7), (7, 9)]
+    assert list(matrix.cuts(0, 0, 4, ())) == []
 
 
 def test_of_two_that_convert_to_one_place_the_second_is_told(path: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from cellnet_sd import progress as module
-from cellnet_sd.progress import progress
+from cellnet_sd.progress import progress, say
 from cellnet_sd.settings import settings
 
 
@@ -51,3 +51,14 @@ def test_nothing_without_a_terminal(monkeypatch):
 def test_nothing_when_the_setting_says_no(monkeypatch):
     with settings.override(progress=False):
         assert shown(monkeypatch, Terminal()) == ""
+
+
+@pytest.mark.parametrize(
+    ("stream", "is_on", "expected"), [(Terminal, True, "So\n"), (Terminal, False, ""), (io.StringIO, True, "")]
+)
+def test_words_are_shown_where_bars_are(monkeypatch, stream, is_on, expected):
+    shown = stream()
+    with monkeypatch.context() as patch, settings.override(progress=is_on):
+        patch.setattr(sys, "stderr", shown)
+        say("So")
+    assert shown.getvalue() == expected

@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 
 Kind = Literal["spatialdata", "anndata"]
 _ZARR, _H5AD = ".zarr", ".h5ad"
-_FORMAT: Final = 2
+_FORMAT: Final = 3
 """Of what is staged and marked: a conversion goes on only from its own."""
+_HOW: Final = ("path", "index", "engine", "n_threads", "backed")
+"""Parameters of readers that the output does not depend on."""
 _AS_READ: Final = {"convert_strings_to_categoricals": False}
 """Text stays text: by default, anndata writes columns of it whose values repeat, such as captions, as categoricals."""
 
@@ -100,7 +102,7 @@ def convert(
     check_output(dst, overwrite=overwrite)
     with frugal(), workers_of(client, Access.of(asked["engine"], asked["n_threads"]).n_threads) as workers:
         table, levels = table_of({**asked, "backed": True}, workers)
-        with workspace(dst, _plan(table, kind, memory, asked)) as space:
+        with workspace(dst, _plan(table, kind, asked)) as space:
             n_threads = asked["n_threads"] or 1 if workers.are_remote else None
             _Conversion(table, levels, space, workers, _bytes(memory), n_threads).run(kind)
             check_output(dst, overwrite=overwrite)
@@ -140,21 +142,20 @@ def _bytes(memory: int | str) -> int:
     return size
 
 
-def _plan(table: TableOfFiles, kind: Kind, memory: int | str, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all that the output, and what is staged for it, depends on."""
+def _plan(table: TableOfFiles, kind: Kind, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all that the output depends on."""
     from importlib.metadata import version
 
     from dask.base import tokenize
 
-    options = {name: tokenize(value) for name, value in asked.items() if name not in ("path", "index", "n_threads")}
+    options = {name: tokenize(value) for name, value in asked.items() if name not in _HOW}
     identities = [[str(part.source.path), *astuple(part.source.identity)] for part in table.parts]
     return {
         "format": _FORMAT,
         "version": version("cellnet-sd"),
         "sources": identities,
         "kind": kind,
-        "memory": _bytes(memory),
-        "options": options,
+        **options,
     }
 
 

@@ -1,5 +1,6 @@
 """One progress bar for everything that takes longer than a second."""
 
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final, cast
@@ -42,3 +43,11 @@ def announced(what: str) -> Iterator[None]:
     disable = None if settings.progress else True
     with tqdm(total=1, desc=what, bar_format="{desc} …", disable=disable, leave=False):
         yield
+
+
+def say(words: str) -> None:
+    """Print words above the bars, where bars are shown: on a terminal, unless `settings.progress` is false."""
+    from tqdm import tqdm
+
+    if settings.progress and sys.stderr.isatty():
+        tqdm.write(words, file=sys.stderr)

@@ -5,8 +5,10 @@ it are counted, so staged parts are packed in a second step, whose jobs are inde
 arrays from the parts that it takes.
 """
 
+import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -29,6 +31,9 @@ Fill = Callable[[str, int, NDArray[Any]], None]
 DATA, INDICES, INDPTR = "data", "indices", "indptr"
 DTYPES: Final[Mapping[str, Any]] = {INDICES: np.int32, DATA: np.float32}
 _COUNTS: Final = b"counts"
+_PART: Final = "expression-"
+"""How the names of parts begin."""
+_ROWS_OF: Final = re.compile(r"\d+")
 _MOST_ROWS: Final = 4096
 _VALUE_BYTES: Final = 8
 """Bytes of a value and its column."""
@@ -70,14 +75,15 @@ class StagedMatrix:
 
     @cached_property
     def parts(self) -> list[tuple[int, Profiles]]:
-        """The first row of each part, and what it is; a part is of one file."""
-        found: list[tuple[int, Profiles]] = []
-        first = 0
+        """The first row of each part, and what it is; a part is of one file.
+
+        What an earlier run has staged stays, whatever the size of its parts; the rows between are cut anew.
+        """
+        done = [(int(start), int(stop)) for start, stop in map(_ROWS_OF.findall, self.space.done(_PART))]
+        first, found = 0, list[tuple[int, Profiles]]()
         for source, rows, columns in self.profiles:
-            found += [
-                (first + start, Profiles(source, rows[start : start + self.part_rows], columns))
-                for start in range(0, len(rows), self.part_rows)
-            ]
+            for start, stop in cuts(first, first + len(rows), self.part_rows, done):
+                found.append((start, Profiles(source, rows[start - first : stop - first], columns)))
             first += len(rows)
         return found
 
@@ -111,7 +117,18 @@ class StagedMatrix:
 
 def _name(start: int, part: Profiles) -> str:
     """Return the name of a part, which says all its rows: another run may cut others."""
-    return f"expression-{start:012d}-{start + len(part.rows):012d}"
+    return f"{_PART}{start:012d}-{start + len(part.rows):012d}"
+
+
+def cuts(begin: int, end: int, most: int, done: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Yield where rows are cut: as they were where that is done, and into parts of at most `most` rows elsewhere."""
+    longest = dict(sorted(done))  # of two that start together, the longer one
+    starts = sorted(longest)
+    while begin < end:
+        later = bisect_right(starts, begin)
+        stop = longest.get(begin, min(begin + most, *starts[later : later + 1], end))
+        yield begin, stop
+        begin = stop
 
 
 def _stage(part: Profiles, path: Path) -> None:

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -15,13 +16,14 @@ from typing import Any, Final, NamedTuple
 from cellnet_sd.conversion.frugal import give_back
 from cellnet_sd.errors import (
     CellNetError,
+    CellNetWarning,
     ConversionError,
     CorruptFileError,
     LayoutError,
     MalformedCellError,
     SelectionError,
 )
-from cellnet_sd.progress import progress
+from cellnet_sd.progress import progress, say
 from cellnet_sd.workers import Workers
 
 _PLAN, _LOCK, _DONE = "plan.json", "lock", "done"
@@ -72,6 +74,10 @@ class Workspace:
         """Whether a job was finished, in this run or an earlier one."""
         return (self.folder / _DONE / name).exists()
 
+    def done(self, prefix: str) -> list[str]:
+        """Return the names of the jobs that are finished, of those whose names begin so."""
+        return sorted(marker.name for marker in (self.folder / _DONE).glob(f"{prefix}*"))
+
     def mark(self, name: str) -> None:
         """Note that a job is finished."""
         (self.folder / _DONE).mkdir(exist_ok=True)
@@ -82,6 +88,8 @@ class Workspace:
         rest = [job for job in jobs if not self.is_done(job.name)]
         if not rest:
             return
+        if len(rest) < len(jobs):
+            say(f"{desc}: going on from {len(jobs) - len(rest):,} of {len(jobs):,} parts.")
         done = workers.run([partial(self._do, job) for job in rest])
         for _ in progress(done, total=len(rest), desc=desc, unit="parts"):
             pass
@@ -114,7 +122,7 @@ class Workspace:
     @property
     def n_done(self) -> int:
         """How many jobs are finished."""
-        return len(list((self.folder / _DONE).glob("*")))
+        return len(self.done(""))
 
     @property
     def _kept(self) -> str:
@@ -204,7 +212,7 @@ def workspace(target: Path, plan: Mapping[str, Any]) -> Iterator[Workspace]:
             raise ConversionError(msg)
         space = Workspace(folder, target)
         with space.ending():
-            _begin(folder, json.dumps(plan, indent=1, sort_keys=True, default=str))
+            _begin(space, json.loads(json.dumps(plan, default=str)))
             yield space
 
 
@@ -216,15 +224,23 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _begin(folder: Path, plan: str) -> None:
-    """Empty the folder, unless it is that of the same conversion."""
-    known = folder / _PLAN
-    if known.exists() and known.read_text() == plan:
-        _sweep(folder)
+def _begin(space: Workspace, plan: Mapping[str, Any]) -> None:
+    """Empty the folder, unless it is that of the same conversion; what is lost is said."""
+    known = space.folder / _PLAN
+    before = json.loads(known.read_text()) if known.exists() else {}
+    if before == plan:
+        _sweep(space.folder)
         return
-    _empty(folder, (_LOCK,))
-    partial = folder / f"{_PLAN}.new"
-    partial.write_text(plan)
+    if n_done := space.n_done:
+        names = ", ".join(sorted(name for name in {*before, *plan} if before.get(name) != plan.get(name)))
+        msg = (
+            f"{space.target}: {n_done:,} finished parts of another conversion to it are removed, as it differs in "
+            f"{names}, and this one begins anew."
+        )
+        warnings.warn(msg, CellNetWarning, stacklevel=5)
+    _empty(space.folder, (_LOCK,))
+    partial = space.folder / f"{_PLAN}.new"
+    partial.write_text(json.dumps(plan, indent=1, sort_keys=True))
     partial.rename(known)
 
 
