@@ -2,6 +2,7 @@
 
 import errno
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -109,6 +110,51 @@ def test_what_exists_is_replaced_only_on_request(path: Path, tmp_path: Path, nam
     convert(path, out, cells=["Cell_2"], overwrite=True)
     table = ad.read_h5ad(out) if name.endswith("h5ad") else sd.read_zarr(out)["table"]
     assert table.obs_names.tolist() == ["Cell_2"]
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+@pytest.mark.parametrize("is_one_of_two", [False, True])
+@pytest.mark.parametrize("place", ["weird.h5ad", "weird.zarr/in/plain.h5", "link.h5ad"])
+def test_a_source_is_never_replaced(
+    path: Path, tmp_path: Path, place: str, is_one_of_two: bool, overwrite: bool
+) -> None:
+    source = tmp_path / place.replace("link", "weird")
+    source.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(path, source)
+    target = tmp_path / place.split("/", maxsplit=1)[0]
+    if source.parent != tmp_path:
+        (target / "zarr.json").write_text("{}")
+    if "link" in place:
+        target.symlink_to(source)
+    sources = [path, source] if is_one_of_two else source
+    with pytest.raises(OutputExistsError, match=r"cannot be replaced.*Choose another name"):
+        cn.convert(sources, target, overwrite=overwrite)
+    assert source.read_bytes() == path.read_bytes()
+
+
+def test_a_list_of_genes_is_not_replaced_either(path: Path, tmp_path: Path) -> None:
+    genes = tmp_path / "out.zarr" / "genes.txt"
+    genes.parent.mkdir()
+    (genes.parent / "zarr.json").write_text("{}")
+    genes.write_text("G1\nG2\nG3\n")
+    with pytest.raises(OutputExistsError, match=r"genes\.txt"):
+        cn.convert(path, genes.parent, gene_list=genes, overwrite=True)
+
+
+@pytest.mark.parametrize("place", ["out.zarr/thesis.txt", "out.zarr", "out.h5ad/thesis.txt"])
+def test_what_is_no_store_is_never_replaced(path: Path, tmp_path: Path, place: str) -> None:
+    thesis = tmp_path / place
+    thesis.parent.mkdir(exist_ok=True)
+    thesis.write_text("mine")
+    with pytest.raises(OutputExistsError, match=r"is not replaced: it is a f.*Move it away"):
+        cn.convert(path, tmp_path / place.split("/", maxsplit=1)[0], overwrite=True)
+    assert thesis.read_text() == "mine"
+
+
+def test_an_empty_folder_is_replaced(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.zarr").mkdir()
+    out = convert(path, tmp_path / "out.zarr", overwrite=True, kind="anndata")
+    assert ad.read_zarr(out).n_obs == 4
 
 
 @pytest.mark.parametrize("name", ["out.zarr", "out.h5ad"])

@@ -2,7 +2,7 @@
 
 import inspect
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
@@ -16,13 +16,14 @@ from cellnet_sd.conversion.matrix import Profiles, StagedMatrix, rows_of_part
 from cellnet_sd.conversion.texts import Captions, Part
 from cellnet_sd.conversion.workspace import Job, Workspace, remove, settle, workspace
 from cellnet_sd.elements import Pictures, plan_pictures
+from cellnet_sd.findings import absolute
 from cellnet_sd.joining import Piece, TableOfFiles
 from cellnet_sd.layout import Component
-from cellnet_sd.outputs import check_output
-from cellnet_sd.reader import Paths, read, read_anndata, table_of
+from cellnet_sd.outputs import check_output, check_replaceable
+from cellnet_sd.reader import Paths, paths_of, read, read_anndata, table_of
 from cellnet_sd.sources.access import Access
 from cellnet_sd.sources.base import Source
-from cellnet_sd.sources.paths import require_local
+from cellnet_sd.sources.paths import is_remote, require_local
 from cellnet_sd.table import patch_numbers
 from cellnet_sd.workers import Threads, Workers, workers_of
 
@@ -85,7 +86,8 @@ def convert(
     FileNotFoundError
         If there is no `src`, or no folder to write `dst` in.
     OutputExistsError
-        If `dst` exists and `overwrite` is false.
+        If `dst` exists and `overwrite` is false, or it is a source, or holds one, or is no store: a folder that is no
+        Zarr store is not replaced.
     ConversionError
         If another process converts to `dst`, or the disk is full.
     ClusterError
@@ -98,14 +100,15 @@ def convert(
     dst = require_local(dst, "a conversion writes to a local folder. Copy the result there.")
     kind = _kind_of(dst, kind)
     asked = _asked(read if kind == "spatialdata" else read_anndata, src, options)
+    inputs = _inputs(asked)
     settle(dst)
-    check_output(dst, overwrite=overwrite)
+    _check(dst, inputs, overwrite=overwrite)
     with frugal(), workers_of(client, Access.of(asked["engine"], asked["n_threads"]).n_threads) as workers:
         table, levels = table_of({**asked, "backed": True}, workers)
         with workspace(dst, _plan(table, kind, asked)) as space:
             n_threads = asked["n_threads"] or 1 if workers.are_remote else None
             _Conversion(table, levels, space, workers, _bytes(memory), n_threads).run(kind)
-            check_output(dst, overwrite=overwrite)
+            _check(dst, inputs, overwrite=overwrite)
             space.finish()
     return dst
 
@@ -130,6 +133,18 @@ def _asked(reader: Callable[..., Any], src: Paths, options: Mapping[str, Any]) -
         msg = f"{', '.join(sorted(unknown))}: no such parameter of {reader.__name__}, by which cells are read."
         raise ValueError(msg)
     return {name: options.get(name, parameter.default) for name, parameter in known.items()} | {"path": src}
+
+
+def _inputs(asked: Mapping[str, Any]) -> list[Path]:
+    """Return the local files that are read, the list of genes among them."""
+    paths = [*paths_of(asked["path"]), absolute(asked["gene_list"])]
+    return [path for path in paths if path is not None and not is_remote(path)]
+
+
+def _check(dst: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
+    """Check that the output can appear under its name, and that nothing but an output is replaced."""
+    check_replaceable(dst, inputs)
+    check_output(dst, overwrite=overwrite)
 
 
 def _bytes(memory: int | str) -> int:

@@ -49,7 +49,7 @@ class NotEnoughMemoryError(CellNetError):
 
 
 class OutputExistsError(CellNetError):
-    """The output exists and overwriting it was not asked for."""
+    """The output exists, and overwriting it was not asked for, or would destroy what is no output."""
 
 
 class ConversionError(CellNetError):
