@@ -157,6 +157,12 @@ def test_an_empty_folder_is_replaced(path: Path, tmp_path: Path) -> None:
     assert ad.read_zarr(out).n_obs == 4
 
 
+@pytest.mark.parametrize("memory", ["", "2", "a lot", 0, -1, "1kB"])
+def test_an_amount_of_memory_that_is_none_is_refused_before_anything_is_read(tmp_path: Path, memory: Any) -> None:
+    with pytest.raises(ValueError, match=f"^memory={re.escape(repr(memory))} .*'2GB'"):
+        cn.convert(tmp_path / "nowhere.h5", tmp_path / "out.zarr", memory=memory)
+
+
 @pytest.mark.parametrize("name", ["out.zarr", "out.h5ad"])
 def test_a_conversion_that_fails_leaves_what_was_there_and_nothing_else(path: Path, tmp_path: Path, name: str) -> None:
     out = convert(path, tmp_path / name)

@@ -34,6 +34,8 @@ Kind = Literal["spatialdata", "anndata"]
 _ZARR, _H5AD = ".zarr", ".h5ad"
 _FORMAT: Final = 3
 """Of what is staged and marked: a conversion goes on only from its own."""
+_LEAST_MEMORY: Final = 2**16
+"""Less is a unit forgotten: a part of 64 rows takes more."""
 _HOW: Final = ("path", "index", "engine", "n_threads", "backed")
 """Parameters of readers that the output does not depend on."""
 _AS_READ: Final = {"convert_strings_to_categoricals": False}
@@ -93,21 +95,22 @@ def convert(
     ClusterError
         If workers of `client` die of the same part again and again, or the cluster is closed.
     ValueError
-        If `dst` has another ending, or an option is no parameter of the reader.
+        If `dst` has another ending, `memory` is no amount, or too small a one, or an option is no parameter of the
+        reader.
     CellNetError
         As `read`.
     """
     dst = require_local(dst, "a conversion writes to a local folder. Copy the result there.")
     kind = _kind_of(dst, kind)
     asked = _asked(read if kind == "spatialdata" else read_anndata, src, options)
-    inputs = _inputs(asked)
+    size, inputs = _bytes(memory), _inputs(asked)
     settle(dst)
     _check(dst, inputs, overwrite=overwrite)
     with frugal(), workers_of(client, Access.of(asked["engine"], asked["n_threads"]).n_threads) as workers:
         table, levels = table_of({**asked, "backed": True}, workers)
         with workspace(dst, _plan(table, kind, asked)) as space:
             n_threads = asked["n_threads"] or 1 if workers.are_remote else None
-            _Conversion(table, levels, space, workers, _bytes(memory), n_threads).run(kind)
+            _Conversion(table, levels, space, workers, size, n_threads).run(kind)
             _check(dst, inputs, overwrite=overwrite)
             space.finish()
     return dst
@@ -148,11 +151,16 @@ def _check(dst: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
 
 
 def _bytes(memory: int | str) -> int:
+    """Return an amount of memory in bytes."""
     from dask.utils import parse_bytes
 
-    size = int(parse_bytes(memory))
-    if size <= 0:
-        msg = f"memory={memory!r} is not a positive amount, such as '2GB'."
+    try:
+        size = int(parse_bytes(memory)) if memory != "" else 0
+    except ValueError as error:
+        msg = f"memory={memory!r} is no amount of memory. Pass bytes, or a text such as '2GB'."
+        raise ValueError(msg) from error
+    if size < _LEAST_MEMORY:
+        msg = f"memory={memory!r} is less than {_LEAST_MEMORY // 2**10} KiB. Pass bytes, or a text such as '2GB'."
         raise ValueError(msg)
     return size
 
