@@ -226,6 +226,13 @@ def test_an_existing_output_stays_and_the_way_out_is_an_option(run: Run, file: P
     assert out.read_text() == "mine"
 
 
+def test_a_url_to_write_to_is_refused_as_such(run: Run, file: Path) -> None:
+    result = run("convert", file, "s3://bucket/out.zarr")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: s3://bucket/out.zarr is a URL: a conversion writes to a local folder.")
+    assert is_clean(result)
+
+
 def test_what_is_kept_is_said_with_the_error(
     run: Run, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

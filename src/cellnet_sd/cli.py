@@ -57,15 +57,15 @@ class Layouts(click.Choice[str]):
         return get_args(CCCLayoutName)
 
 
-class _Source(click.Path):
-    """A file that is there, or a URL, which is looked at by what reads it."""
+class _Place(click.Path):
+    """A path, or a URL, which is looked at by what takes it."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path, or the URL."""
         return source_path(value) if "://" in str(value) else super().convert(value, param, ctx)
 
 
-_FILE: Final = _Source(exists=True, dir_okay=False, path_type=Path)
+_FILE: Final = _Place(exists=True, dir_okay=False, path_type=Path)
 _KINDS: Final = ("lognorm", "counts")
 _FLAGS: Final = frozenset({"backed", "captions", "index", "overwrite"})
 _ENGINES: Final = ("auto", "native", "h5py")
@@ -314,7 +314,7 @@ def validate(path: Path, **_: Any) -> None:
 
 @main.command()
 @click.argument("src", metavar="FILE...", type=_FILE, nargs=-1, required=True)
-@click.argument("dst", metavar="OUT", type=click.Path(path_type=Path))
+@click.argument("dst", metavar="OUT", type=_Place(path_type=Path))
 @parameters("kind", "memory", "client", "overwrite", *_READ)
 def convert(src: tuple[Path, ...], dst: Path, **_: Any) -> None:
     """Convert FILE, of any size, to SpatialData or AnnData.
