@@ -175,7 +175,7 @@ def test_a_block_is_made_once_for_all_that_reach_into_it(
     monkeypatch.setattr(Block, "make", counting)
     sdata = cn.read(truth.path, expression=False, ccc=False, images=("tissue",))
     lazy = cn.patches(sdata, "cell", from_slide=True)
-    made.clear()  # patches were compared with a block or two
+    made.clear()
     monkeypatch.setattr(cn.settings, "batch_bytes", 2**23)
     with counted() as reads:
         values = lazy[:100].values

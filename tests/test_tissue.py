@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -15,6 +16,8 @@ from spatialdata.transformations import get_transformation
 
 import cellnet_sd as cn
 from cellnet_sd import keys
+from cellnet_sd.components.images import Frame, Mosaic
+from cellnet_sd.components.images.agreement import overlapping_pairs
 from cellnet_sd.datasets import SyntheticTissue
 from cellnet_sd.errors import CellNetWarning
 from cellnet_sd.layout import Component
@@ -61,6 +64,71 @@ def test_disagreement_is_a_warning_with_the_numbers(truth: SyntheticTissue, tmp_
         sdata = cn.read(path, expression=False, ccc=False, mpp=1.0)
     assert re.search(r"slide_1, rebuilt .* differs from \d+ patches .*% of the pixels, by up to \d+", said())
     assert json.loads(sdata.attrs[keys.PROVENANCE][keys.TISSUE_AGREEMENT])["slide_1"]["differing"] > 0
+
+
+def _recoloured(path: Path, truth: SyntheticTissue, chosen: Callable[[int, float], int]) -> Path:
+    """Write a tissue with its patches made brighter by what `chosen` gives for the number and x of a cell."""
+    path.write_bytes(truth.path.read_bytes())
+    with h5py.File(path, "r+") as file:
+        for number, cell in enumerate(truth.cells.itertuples()):
+            patch = file[f"{cell.slide}/{cell.name}/images/tissue_patch"]
+            patch[...] = (patch[()].astype(int) + chosen(number, cell.x)).clip(0, 255).astype(np.uint8)
+    return path
+
+
+def _agreement(path: Path) -> tuple[dict[str, Any], str]:
+    with warned() as said:
+        sdata = cn.read(path, expression=False, ccc=False, mpp=1.0, images=("tissue",))
+    return json.loads(sdata.attrs[keys.PROVENANCE][keys.TISSUE_AGREEMENT]), said()
+
+
+def test_patches_that_are_all_used_are_compared_where_they_overlap(tmp_path: Path) -> None:
+    sparse = cn.datasets.synthetic(
+        tmp_path / "sparse.h5", n_cells=60, n_genes=20, n_slides=2, mpp=1.0, cell_area_um2=25_000.0, progress=False
+    )
+    found, said = _agreement(sparse.path)
+    assert all(each["patches"] > 0 for each in found.values())
+    assert not any(each["differing"] for each in found.values())
+    found, said = _agreement(_recoloured(tmp_path / "odd.h5", sparse, lambda number, x: number % 5 * 30))
+    assert all(each["differing"] > 0 for each in found.values())
+    assert re.search(r"slide_2, rebuilt .* differs from \d+ patches where others overlap them", said)
+
+
+def test_patches_none_of_which_overlap_are_said_to_be_shown_as_they_are(tmp_path: Path) -> None:
+    lone = cn.datasets.synthetic(
+        tmp_path / "lone.h5", n_cells=400, n_genes=20, n_slides=1, mpp=1.0, cell_area_um2=10_000.0, progress=False
+    )
+    with warned():
+        x, y = cn.read_anndata(lone.path).obsm["spatial"].T
+        far = [int(np.argmin(np.hypot(x - at * x.max(), y - np.median(y)))) for at in (0, 0.5, 1)]
+        sdata = cn.read(lone.path, expression=False, ccc=False, cells=np.array(far), images=("tissue",))
+    found = json.loads(sdata.attrs[keys.PROVENANCE][keys.TISSUE_AGREEMENT])
+    assert [each["patches"] for each in found.values()] == [0]
+
+
+def test_a_part_of_the_slide_that_is_off_is_found(truth: SyntheticTissue, tmp_path: Path) -> None:
+    limit = truth.cells.x.quantile(0.88)
+    found, said = _agreement(_recoloured(tmp_path / "part.h5", truth, lambda number, x: 40 * (x > limit)))
+    assert all(0 < each["differing"] < each["pixels"] for each in found.values())
+    assert len(re.findall("rebuilt from its tissue patches, differs", said)) == 2
+
+
+def test_what_is_compared_is_spread_over_the_slide_and_bounded(truth: SyntheticTissue) -> None:
+    rng = np.random.default_rng(0)
+    corners = np.array([[row, column] for row in range(0, 40_000, 100) for column in range(0, 8_000, 100)])
+    corners = np.concatenate([corners, rng.integers(0, 900, (5_000, 2))])  # one block is full
+    frame = Frame(200, 200, 3, "uint8", ("",))
+    mosaic = Mosaic.of(None, frame, np.arange(len(corners)), *corners.T)
+    pairs = overlapping_pairs(mosaic)
+    np.testing.assert_array_equal(pairs, overlapping_pairs(mosaic))
+    apart = np.abs(corners[pairs[:, 0]] - corners[pairs[:, 1]])
+    assert len(pairs) == 64
+    assert (apart < 200).all()
+    assert (apart.max(axis=1) > 0).all()
+    blocks = corners[pairs[:, 0]] // mosaic.side
+    assert len(np.unique(blocks, axis=0)) > 55
+    assert set(blocks[:, 1]) == set(range(mosaic.grid[1]))
+    assert set(blocks[:, 0] // 5) == set(range(-(-mosaic.grid[0] // 5)))
 
 
 def test_a_view_reads_only_the_patches_it_needs(truth: SyntheticTissue) -> None:

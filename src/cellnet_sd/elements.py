@@ -94,7 +94,7 @@ class Pictures:
     mosaics: list[SlidePicture] = field(default_factory=list)
     stacks: list[StackPicture] = field(default_factory=list)
     agreements: dict[str, images.Agreement] = field(default_factory=dict)
-    """How far the rebuilt slides agree with patches they are not made from, by slide."""
+    """How far the patches that slides are rebuilt from agree with each other, by slide."""
 
 
 def plan_pictures(pieces: Sequence[Piece], *, levels: Sequence[str], patches: Sequence[str]) -> Pictures:
@@ -203,7 +203,7 @@ def _is_whole(source: Source, rows: Rows, frame: images.Frame) -> NDArray[np.boo
 
 
 def _compared(mosaic: images.Mosaic, slide: SlideFinding, notes: Notes) -> images.Agreement:
-    """Compare a slide with patches it is not made from, and note what was found."""
+    """Compare the patches of a slide with each other, and note what was found."""
     try:
         found = mosaic.compare()
     except MalformedCellError as error:

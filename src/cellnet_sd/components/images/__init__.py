@@ -1,5 +1,6 @@
 """Cell, tissue and WSI patches: every stored spelling to arrays, lazily, and back."""
 
+from cellnet_sd.components.images.agreement import Agreement
 from cellnet_sd.components.images.decode import Frame, decode, detect_frame, encode, misfits
 from cellnet_sd.components.images.lazy import (
     PatchStack,
@@ -11,7 +12,7 @@ from cellnet_sd.components.images.lazy import (
     whole_image,
     wsi_element,
 )
-from cellnet_sd.components.images.mosaic import Agreement, Block, Mosaic, mosaic_array
+from cellnet_sd.components.images.mosaic import Block, Mosaic, mosaic_array
 
 __all__ = [
     "Agreement",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from cellnet_sd.components.images.agreement import Agreement, compare
 from cellnet_sd.components.images.cover import Windows, choose_cover
 from cellnet_sd.components.images.decode import Frame, read
 from cellnet_sd.layout import Component
@@ -29,44 +30,26 @@ _MULTIPLE: Final = 64
 """Sides of blocks are multiples of this, so that the coarser levels of a pyramid are made block by block too."""
 _SCREEN: Final = 2048
 """Pixels of the longer side of the coarsest level of a slide."""
-_BLOCKS_COMPARED: Final = 2
-_PATCHES_COMPARED: Final = 8
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """How far patches that a slide was not made from agree with it.
+def patches_of(source: Source, frame: Frame, rows: Ints, at: NDArray[np.intp]) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield the tissue patches of the cells at some of `rows`, a batch in memory at a time.
 
-    Parameters
-    ----------
-    patches, pixels
-        How many were compared.
-    differing
-        How many of the pixels differ in any channel.
-    largest
-        The largest difference of a value.
+    They come in an order that reads the file forward, each with its position in `rows`.
+
+    Raises
+    ------
+    MalformedCellError
+        If a patch cannot be read.
     """
-
-    patches: int = 0
-    pixels: int = 0
-    differing: int = 0
-    largest: float = 0.0
-
-    @property
-    def is_good(self) -> bool:
-        """Whether nothing speaks against the slide."""
-        return self.differing == 0
-
-    @property
-    def words(self) -> str:
-        """The finding, to follow "the slide rebuilt from tissue patches"."""
-        if not self.patches:
-            return "shows every patch: none is left to compare it with"
-        sample = f"{self.patches:,} patches that it was not made from ({self.pixels:,} pixels)"
-        if self.is_good:
-            return f"agrees pixel for pixel with {sample}"
-        share = self.differing / self.pixels
-        return f"differs from {sample} in {share:.2%} of the pixels, by up to {self.largest:g}"
+    at = np.sort(at)
+    size = max(1, settings.batch_bytes // frame.nbytes)
+    names, advice = source.index.names, "Leave the cell out with where= or cells=."
+    problems = Problems(source.path.name, lambda row: str(names.iloc[row]), advice=advice)
+    for start in range(0, len(at), size):
+        batch = at[start : start + size]
+        patches, present = read(source, rows[batch], frame, Component.TISSUE_PATCH, problems)
+        yield from zip(batch[present].tolist(), patches[present], strict=True)
 
 
 @dataclass(frozen=True)
@@ -108,21 +91,10 @@ class Block:
             If a patch cannot be read.
         """
         out = np.full((*self.shape, self.frame.channels), self.frame.white, self.frame.dtype)
-        for at, patch in self._patches(self.cover()):
+        for at, patch in patches_of(self.source, self.frame, self.rows, self.cover()):
             rows, columns, seen = self._overlap(at)
             out[rows, columns] = patch[seen]
         return np.ascontiguousarray(np.moveaxis(out, -1, 0))
-
-    def _patches(self, at: NDArray[np.intp]) -> Iterator[tuple[int, NDArray[Any]]]:
-        """Yield the patches of windows, in an order that reads the file forward, a batch in memory at a time."""
-        at = np.sort(at)
-        size = max(1, settings.batch_bytes // self.frame.nbytes)
-        names, advice = self.source.index.names, "Leave the cell out with where= or cells=."
-        problems = Problems(self.source.path.name, lambda row: str(names.iloc[row]), advice=advice)
-        for start in range(0, len(at), size):
-            batch = at[start : start + size]
-            patches, present = read(self.source, self.rows[batch], self.frame, Component.TISSUE_PATCH, problems)
-            yield from zip(batch[present].tolist(), patches[present], strict=True)
 
     def _overlap(self, at: int) -> tuple[slice, slice, tuple[slice, slice]]:
         """Return the rows and columns of the block that a window shows, and the part of the window that shows them."""
@@ -131,23 +103,6 @@ class Block:
         columns = slice(max(0, right), min(width, right + self.windows.width))
         seen = slice(rows.start - down, rows.stop - down), slice(columns.start - right, columns.stop - right)
         return rows, columns, seen
-
-    def compare(self) -> Agreement:
-        """Compare the block with a sample of the patches over it that it is not made from."""
-        unused = np.setdiff1d(np.arange(len(self)), self.cover())
-        sample = unused[np.unique(np.linspace(0, len(unused) - 1, min(_PATCHES_COMPARED, len(unused))).astype(int))]
-        if not len(sample):
-            return Agreement()
-        made = np.moveaxis(self.make(), 0, -1)
-        pixels = differing = 0
-        largest = 0.0
-        for at, patch in self._patches(sample):
-            rows, columns, seen = self._overlap(at)
-            difference = np.abs(made[rows, columns].astype(np.float64) - patch[seen])
-            pixels += difference.shape[0] * difference.shape[1]
-            differing += int(difference.any(axis=2).sum())
-            largest = max(largest, float(difference.max(initial=0)))
-        return Agreement(len(sample), pixels, differing, largest)
 
 
 @dataclass(frozen=True)
@@ -211,7 +166,7 @@ class Mosaic:
         return -(-self.shape[0] // self.side), -(-self.shape[1] // self.side)
 
     @cached_property
-    def _by_block(self) -> tuple[NDArray[np.intp], Ints]:
+    def by_block(self) -> tuple[NDArray[np.intp], Ints]:
         """Which windows reach into each block, block after block, and where the ones of each begin."""
         windows, across = self.windows, self.grid[1]
         rows = windows.top // self.side, (windows.top + windows.height - 1) // self.side
@@ -233,22 +188,18 @@ class Mosaic:
     def block(self, number: int) -> Block:
         """Return a block, its windows those that reach into it."""
         top, left, height, width = self.extent(number)
-        found, starts = self._by_block
+        found, starts = self.by_block
         over = found[starts[number] : starts[number + 1]]
         windows = self.windows.take(over).moved(-top, -left)
         return Block(self.source, self.frame, self.rows[over], windows, (top, left), (height, width))
 
+    def patches(self, at: NDArray[np.intp]) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Yield the patches of windows; see `patches_of`."""
+        return patches_of(self.source, self.frame, self.rows, at)
+
     def compare(self) -> Agreement:
-        """Compare a sample of blocks with patches over them that they are not made from."""
-        counts = np.diff(self._by_block[1])
-        fullest = np.argsort(-counts, kind="stable")[:_BLOCKS_COMPARED]
-        found = [self.block(number).compare() for number in fullest.tolist()]
-        return Agreement(
-            sum(each.patches for each in found),
-            sum(each.pixels for each in found),
-            sum(each.differing for each in found),
-            max(each.largest for each in found),
-        )
+        """Compare a sample of patches from all over the slide with others that overlap them."""
+        return compare(self)
 
 
 def mosaic_array(mosaic: Mosaic) -> "Array":
