@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from spatialdata.transformations import Affine, set_transformation
 
 import cellnet_sd as cn
 from cellnet_sd.components.images import Block
-from cellnet_sd.errors import CellNetWarning, LayoutError
+from cellnet_sd.errors import CellNetWarning, LayoutError, SourceMovedError
 from cellnet_sd.layout import Component
 from counting import counted, store_reads
 from truth_checks import quiet
@@ -249,6 +250,73 @@ def test_a_cell_where_no_patch_shows_anything_is_counted(stored: sd.SpatialData)
     lazy = cn.patches(stored, "cell", from_slide=True)
     with pytest.warns(CellNetWarning, match="1 cells lie where the image of their slide shows nothing but white"):
         lazy[:1].values  # noqa: B018
+
+
+# --- written back ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own(truth: cn.datasets.SyntheticTissue, tmp_path: Path) -> Path:
+    """Return a copy of the file, to be changed or to go."""
+    return Path(shutil.copy(truth.path, tmp_path / "own.h5"))
+
+
+def assert_same_patches(found: Path, truth: cn.datasets.SyntheticTissue) -> None:
+    for level in ("cell", "tissue"):
+        np.testing.assert_array_equal(plain(found, truth.cells, level), plain(truth.path, truth.cells, level))
+    np.testing.assert_array_equal(cn.patches(found, "wsi")[::99].values, cn.patches(truth.path, "wsi")[::99].values)
+
+
+def rewritten(obj: Any, path: Path) -> tuple[Path, str]:
+    """Write an object; return the file and what was warned of."""
+    with quiet() as caught:
+        out = cn.write(obj, path, overwrite=True)
+    return out, "\n".join(str(each.message) for each in caught if issubclass(each.category, CellNetWarning))
+
+
+def test_all_patches_of_an_object_without_a_stack_are_written_from_the_file(
+    truth: cn.datasets.SyntheticTissue, stored: sd.SpatialData, tmp_path: Path
+) -> None:
+    read = cn.read(truth.path, ccc=False, **ONE_PIXEL_EACH)
+    for obj in (read, read["table"], stored):
+        out, said = rewritten(obj, tmp_path / "out.h5")
+        assert_same_patches(out, truth)
+        assert "images/" not in said
+        assert "patches are" not in said
+
+
+def test_patches_are_written_from_the_slide_when_the_file_is_gone(
+    truth: cn.datasets.SyntheticTissue, own: Path, tmp_path: Path
+) -> None:
+    with quiet():
+        sdata = cn.open_store(cn.convert(own, tmp_path / "own.zarr", expression=False, ccc=False, **ONE_PIXEL_EACH))
+    own.unlink()
+    out, said = rewritten(sdata, tmp_path / "out.h5")
+    assert_same_patches(out, truth)
+    for level in ("cell", "tissue"):
+        assert f"{level} patches are cut from the rebuilt slide, which gives one to cells that had none" in said
+    assert "patches are not written" not in said
+    with pytest.raises(SourceMovedError, match=r"elsewhere\.h5.*is gone"):
+        cn.write(sdata, tmp_path / "out.h5", source=tmp_path / "elsewhere.h5", overwrite=True)
+    out, said = rewritten(sdata["table"], tmp_path / "out.h5")
+    assert all(f"{level} patches are not written: {own}" in said for level in ("cell", "tissue", "wsi"))
+    with h5py.File(out) as root:
+        assert "images" not in next(iter(root["slide_1"].values()))
+
+
+def test_what_cannot_be_cut_exactly_is_not_written_and_every_kind_is_named(own: Path, tmp_path: Path) -> None:
+    with h5py.File(own, "r+") as file:
+        for number, cell in enumerate(file["slide_1"].values()):
+            cell["images/tissue_patch"][...] = np.roll(cell["images/tissue_patch"][()], number % 7, axis=0)
+    with quiet():
+        sdata = cn.read(own, expression=False, ccc=False, mpp=1.0, **ONE_PIXEL_EACH)
+        sdata.images["slide_1_wsi"].load()
+        sdata.images["slide_2_wsi"].load()
+    own.unlink()
+    _, said = rewritten(sdata, tmp_path / "out.h5")
+    assert "cell patches are not written" in said
+    assert "tissue patches are not written" in said
+    assert "wsi patches" not in said
 
 
 # --- refused ---------------------------------------------------------------------------------------------------------

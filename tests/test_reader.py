@@ -105,7 +105,7 @@ def test_what_was_not_read_is_not_written_and_named(full, tmp_path):
         sdata = cn.read(full, images=False, captions=False, ccc=False)
     with quiet() as caught:
         cn.write(sdata, tmp_path / "less.h5")
-    assert any("CCC, caption.txt, images/cell_patch" in str(warning.message) for warning in caught)
+    assert any("CCC, caption.txt, images/WSI_patch, images/cell_patch" in str(warning.message) for warning in caught)
     with h5py.File(tmp_path / "less.h5") as root:
         assert sorted(root["Cell_1"]) == ["attributes.json", "expression"]
 

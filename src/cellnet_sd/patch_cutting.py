@@ -76,10 +76,35 @@ class SlideCuts:
         _warn_outside(int((~is_inside).sum()), len(adata))
         return cls(Path(str(sdata.path or "SpatialData")), slides, code, top, left, is_inside)
 
+    @classmethod
+    def exact(cls, sdata: "SpatialData", adata: "AnnData", level: str) -> Self | None:
+        """Return the windows of the cells of a table if all are known to equal the patches that were stored.
+
+        `None` if patches disagreed about a slide when they were looked at, cell patches were not the centres of tissue
+        patches, or an image does not hold a window in whole.
+        """
+        agreements, anchored = (provenance(sdata, key) for key in (keys.TISSUE_AGREEMENT, keys.ANCHORED))
+        slides = adata.obs[keys.SLIDE].astype(str).unique() if keys.SLIDE in adata.obs else ("",)
+        for slide in slides:
+            agreeing, n_cells = anchored.get(slide, (0, 0))
+            is_centre = level == "tissue" or 0 < agreeing == n_cells
+            if not is_centre or slide not in agreements or agreements[slide]["differing"]:
+                return None
+        try:
+            with warnings.catch_warnings(action="ignore", category=CellNetWarning):  # such cuts are not taken
+                cuts = cls.of(sdata, adata, level)
+        except LayoutError:
+            return None
+        return cuts if cuts.is_inside.all() else None
+
     @property
     def frame(self) -> Frame:
         """The frame that holds the windows of all slides."""
         return common_frame([slide.frame for slide in self.slides])
+
+    def present(self, component: Component) -> NDArray[np.bool_]:  # noqa: ARG002
+        """Return which cells have a window: all, whether they had a patch or not."""
+        return np.ones(len(self.slide), bool)
 
     def fetch(self, component: Component, rows: Rows) -> list[Raw | Unreadable | None]:  # noqa: ARG002
         """Return the windows of the cells at `rows`; those that show nothing but white are warned of."""

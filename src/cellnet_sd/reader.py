@@ -213,7 +213,9 @@ def table_of(asked: Mapping[str, Any], workers: Workers | None = None) -> tuple[
     levels = _levels(asked["images"])
     patches = _stacked(asked.get("patches", ("cell",)), levels)
     expression, ccc = asked["expression"], _checked_ccc(asked["ccc"])
-    switches = Switches(expression, asked["captions"], patches, ccc, asked["backed"], asked["genes"], asked["on_error"])
+    switches = Switches(
+        expression, asked["captions"], patches, ccc, asked["backed"], asked["genes"], asked["on_error"], levels
+    )
     choices = Choices(
         slide_key=asked["slide_key"],
         cell_order=asked["cell_order"],

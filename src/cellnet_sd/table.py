@@ -41,6 +41,8 @@ class Switches:
     backed: bool = False
     genes: Sequence[str] | None = None
     on_error: OnError = "raise"
+    levels: tuple[str, ...] = tuple(PATCHES)
+    """Which images become elements; of an AnnData, all or none."""
 
 
 class Panel(NamedTuple):
@@ -270,7 +272,9 @@ class TableBuilder:
             Component.EXPRESSION: self.switches.expression,
             Component.CAPTION: self.switches.captions,
             Component.CCC: self.switches.ccc,
-            Component.CELL_PATCH: self.switches.patches,
+            Component.CELL_PATCH: "cell" in self.switches.patches,
+            Component.TISSUE_PATCH: "tissue" in {*self.switches.levels, *self.switches.patches},
+            Component.WSI_PATCH: "wsi" in self.switches.levels,
         }
         yield from (
             str(component) for component, asked in wanted.items() if not asked and self.index.has(component).any()

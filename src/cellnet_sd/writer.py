@@ -1,6 +1,6 @@
 """The verb that writes: `write`, an object back to the Cell-NET layout in its canonical spelling."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from cellnet_sd.components.attributes import Spellings
 from cellnet_sd.errors import LayoutError, SourceMovedError
 from cellnet_sd.layout import CCC_LAYOUT_KEY, MPP_KEYS, PATCHES, WSI_SCALE_KEYS, Component
 from cellnet_sd.notes import Notes, provenance
+from cellnet_sd.patch_cutting import SlideCuts
 from cellnet_sd.patch_lookup import PatchSource
 from cellnet_sd.problems import Problems
 from cellnet_sd.progress import progress
@@ -44,7 +45,9 @@ def write(
     """Write an object to a Cell-NET HDF5 file, in the canonical spelling (see the docs on the format).
 
     Every column of `obs` that is not this package's own becomes an attribute, spelled as it was where it was read from
-    Cell-NET. Patches that the object refers to without holding them are copied from the file they came from.
+    Cell-NET. Patches that the object refers to without holding them are copied from the file they came from. Where that
+    is gone, cell and tissue patches are cut from the rebuilt slides of a SpatialData if they are known to equal those
+    that were stored; a warning says so, or which patches are not written.
 
     Parameters
     ----------
@@ -84,7 +87,7 @@ def write(
     notes = Notes(str(path))
     record = _Object(adata, sdata, source, notes)
     encoded = ccc.encode(adata)
-    _note_losses(adata, encoded, notes)
+    _note_losses(adata, encoded, record)
     sink = Hdf5Sink(
         path,
         gene_names=record.gene_names,
@@ -105,13 +108,15 @@ def write(
     return Path(path)
 
 
-def _note_losses(adata: "AnnData", encoded: "ccc.EncodedCCC | None", notes: Notes) -> None:
-    if not_read := provenance(adata, "not_read"):
-        notes.warn_of(f"not written, as it was not read: {', '.join(not_read)}")
+def _note_losses(adata: "AnnData", encoded: "ccc.EncodedCCC | None", record: "_Object") -> None:
+    held = set(PATCHES.values()) if record.holds_images else set()  # of these, `source_of` says what is not written
+    if not_read := [name for name in provenance(adata, "not_read") if name not in held]:
+        record.notes.warn_of(f"not written, as it was not read: {', '.join(not_read)}")
     if encoded is not None and encoded.layout == "cells" and keys.CCC_PAIRS in adata.uns:
-        notes.warn_of("CCC is written as the sum over its pairs. Read with ccc='pairs' to keep each of them")
+        record.notes.warn_of("CCC is written as the sum over its pairs. Read with ccc='pairs' to keep each of them")
     if adata.layers:
-        notes.warn_of(f"layers are not written: {', '.join(adata.layers)}. Cell-NET holds one expression profile")
+        layers = ", ".join(adata.layers)
+        record.notes.warn_of(f"layers are not written: {layers}. Cell-NET holds one expression profile")
 
 
 @dataclass(frozen=True)
@@ -122,7 +127,7 @@ class _Object:
     sdata: "SpatialData | None"
     source: "str | Path | UPath | None"
     notes: Notes
-    _sources: dict[str, PatchSource | None] = field(default_factory=dict)
+    _sources: "dict[str, PatchSource | SlideCuts | None]" = field(default_factory=dict)
 
     # --- beside the cells --------------------------------------------------------------------------------------------
 
@@ -220,7 +225,21 @@ class _Object:
                 found[slide] = image
         return found
 
-    def source_of(self, level: str) -> PatchSource | None:
+    @cached_property
+    def holds_images(self) -> bool:
+        """Whether any kind of image was asked for when the object was read: then all are written, held or not."""
+        if {keys.CELL_PATCH, keys.TISSUE_PATCH} & set(self.adata.obs):
+            return True
+        if self.sdata is not None and any(keys.tissue_image(slide) in self.sdata.images for slide in set(self.slides)):
+            return True
+        return not {PATCHES[level] for level in self._stored} <= set(provenance(self.adata, "not_read"))
+
+    @cached_property
+    def _stored(self) -> set[str]:
+        """Levels of the patches that the files of the cells are known to hold."""
+        return {level for sizes in provenance(self.adata, keys.PATCH_SIZES).values() for level in sizes}
+
+    def source_of(self, level: str) -> "PatchSource | SlideCuts | None":
         """Return where the patches of a level are; `None` where there are none.
 
         Raises
@@ -229,21 +248,35 @@ class _Object:
             If the cell patches that the object refers to are gone.
         """
         if level not in self._sources:
-            self._sources[level] = self._find(level)
+            self._sources[level] = self._find(level) if self.holds_images else None
         return self._sources[level]
 
-    def _find(self, level: str) -> PatchSource | None:
-        if not {keys.CELL_PATCH, keys.TISSUE_PATCH} & set(self.adata.obs):
-            return None
+    def _find(self, level: str) -> "PatchSource | SlideCuts | None":
         try:
             return PatchSource.of(self.adata, self.sdata, level, self.source, Access.of(None, None))
-        except LayoutError:
-            return None
-        except SourceMovedError as error:
-            if level == "cell":
+        except (LayoutError, SourceMovedError) as error:
+            if (cuts := self._cuts(level)) is not None:
+                words = "are cut from the rebuilt slide, which gives one to cells that had none as well"
+                self.notes.warn_of(f"{level} patches {words}: {error}")
+                return cuts
+            is_gone = isinstance(error, SourceMovedError)
+            if is_gone and level == "cell" and (keys.CELL_PATCH in self.adata.obs or self.source is not None):
                 raise
-            self.notes.warn_of(f"{level} patches are not written: {error}")
+            if (is_gone or level in self._stored) and not (level == "wsi" and self._holds_wsi):
+                self.notes.warn_of(f"{level} patches are not written: {error}")
             return None
+
+    def _cuts(self, level: str) -> "SlideCuts | None":
+        """Return the patches cut from the slides of the object, if they are known to equal the stored ones."""
+        if self.sdata is None or level not in self._stored - {"wsi"} or self.source is not None:
+            return None
+        return SlideCuts.exact(self.sdata, self.adata, level)
+
+    @property
+    def _holds_wsi(self) -> bool:
+        """Whether the object holds the WSI images of all its slides."""
+        held: Container[str] = () if self.sdata is None else self.sdata.images
+        return all(keys.wsi_image(slide) in held for slide in set(self.slides))
 
     def has(self, level: str) -> NDArray[np.bool_]:
         """Return which cells have a patch of a level."""
