@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import anndata as ad
+import dask.array
 import h5py
 import numpy as np
 import pytest
+import spatialdata as sd
+import zarr
 from click.testing import CliRunner, Result
 
 import cellnet_sd as cn
@@ -182,6 +185,49 @@ def test_write_brings_a_store_back(run: Run, file: Path, tmp_path: Path) -> None
     assert after.obs_names.tolist() == before.obs_names.tolist()
     np.testing.assert_array_equal(after.X.toarray(), before.X.toarray())
     assert after.obs["caption"].tolist() == before.obs["caption"].tolist()
+
+
+@pytest.mark.parametrize(("name", "words"), [("t.zarr", ("--kind", "anndata")), ("t.h5ad", ()), ("s.zarr", ())])
+def test_write_goes_through_converted_stores_block_by_block(
+    run: Run, file: Path, tmp_path: Path, name: str, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("convert", file, tmp_path / name, *words).exit_code == 0
+    given: list[Any] = []
+    write = cn.write
+    monkeypatch.setattr("cellnet_sd.writer.write", lambda obj, *args, **more: given.append(obj) or write(obj, *args))
+    result = run("write", tmp_path / name, tmp_path / "back.h5")
+    assert result.exit_code == 0, result.output
+    table = given[0]["table"] if name == "s.zarr" else given[0]
+    assert isinstance(table.X, dask.array.Array)
+    before, after = cn.read_anndata(file), cn.read_anndata(tmp_path / "back.h5")
+    np.testing.assert_array_equal(after.X.toarray(), before.X.toarray())
+
+
+def test_write_takes_stores_of_other_origin(run: Run, tmp_path: Path) -> None:
+    table = ad.AnnData(np.eye(2, dtype=np.float32))
+    table.write_zarr(tmp_path / "a.zarr")
+    table.write_h5ad(tmp_path / "a.h5ad")
+    sd.SpatialData(tables={"table": table}).write(tmp_path / "s.zarr")
+    for name in ("a.zarr", "a.h5ad", "s.zarr"):
+        result = run("write", tmp_path / name, tmp_path / f"{name}.h5")
+        assert result.exit_code == 0, result.output
+        assert cn.read_anndata(tmp_path / f"{name}.h5").X.toarray().tolist() == [[1, 0], [0, 1]]
+
+
+def test_write_says_what_is_no_store_and_which_table_there_is(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "text.h5ad").write_text("no table")
+    (tmp_path / "folder.zarr").mkdir()
+    zarr.create_group(tmp_path / "group.zarr")
+    for name in ("text.h5ad", "folder.zarr", "group.zarr"):
+        result = run("write", tmp_path / name, tmp_path / "out.h5")
+        assert result.exit_code == 1
+        assert f"{name} is not an output of cellnet_sd.convert" in result.stderr
+        assert is_clean(result)
+    sd.SpatialData(tables={"mine": ad.AnnData(np.eye(2))}).write(tmp_path / "s.zarr")
+    result = run("write", tmp_path / "s.zarr", tmp_path / "out.h5")
+    assert result.exit_code == 1
+    assert "has no table 'table' of cells (tables: 'mine'). Pass --table" in result.stderr
+    assert is_clean(result)
 
 
 # --- when something is wrong -----------------------------------------------------------------------------------------

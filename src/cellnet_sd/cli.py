@@ -13,7 +13,7 @@ from typing import Any, Final, get_args
 import click
 from click.core import ParameterSource
 
-from cellnet_sd.errors import CellNetError, CellNetWarning
+from cellnet_sd.errors import CellNetError, CellNetWarning, LayoutError
 from cellnet_sd.sources.paths import source_path
 
 Decorator = Callable[[Any], Any]
@@ -341,7 +341,8 @@ def convert(src: tuple[Path, ...], dst: Path, **_: Any) -> None:
 def write(obj: Path, path: Path, **_: Any) -> None:
     """Write STORE back to the Cell-NET layout.
 
-    STORE ends in .zarr (SpatialData) or in .h5ad (AnnData).
+    STORE ends in .zarr (SpatialData or AnnData) or in .h5ad (AnnData). Of what `convert` wrote, expression passes
+    through memory in blocks; other stores are loaded.
     """
     from cellnet_sd import writer
 
@@ -349,14 +350,35 @@ def write(obj: Path, path: Path, **_: Any) -> None:
 
 
 def _load(store: Path) -> Any:
-    """Return the object in a `.zarr` or `.h5ad` store."""
-    if store.suffix == ".h5ad":
-        from anndata import read_h5ad
+    """Return the object in a `.zarr` or `.h5ad` store: with a lazy `X`, if `convert` wrote it."""
+    from cellnet_sd.store_reader import open_store
 
-        return read_h5ad(store)
-    if store.suffix == ".zarr":
-        from spatialdata import read_zarr
+    if store.suffix not in (".zarr", ".h5ad"):
+        msg = f"{store} ends neither in .zarr (SpatialData or AnnData) nor in .h5ad (AnnData)."
+        raise ValueError(msg)
+    try:
+        return open_store(store)
+    except LayoutError as error:
+        return _load_other(store, error)
 
-        return read_zarr(store)
-    msg = f"{store} ends neither in .zarr (SpatialData) nor in .h5ad (AnnData)."
-    raise ValueError(msg)
+
+def _load_other(store: Path, error: LayoutError) -> Any:
+    """Return the object in a store of other origin; `error` says why it is one."""
+    import anndata
+    import h5py
+    import spatialdata
+    import zarr
+
+    if store.is_file():
+        if not h5py.is_hdf5(store):
+            raise error
+        return anndata.read_h5ad(store)
+    try:
+        root = zarr.open_group(store, mode="r")
+    except (zarr.errors.GroupNotFoundError, zarr.errors.ContainsArrayError):
+        raise error from None
+    if root.attrs.get("encoding-type") == "anndata":
+        return anndata.read_zarr(store)
+    if "spatialdata_attrs" not in root.attrs:
+        raise error
+    return spatialdata.read_zarr(store)

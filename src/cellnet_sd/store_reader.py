@@ -94,7 +94,7 @@ def _spatial(root: Any, path: Path) -> "SpatialData":
 
     sdata = spatialdata.read_zarr(path, selection=_ELEMENTS)
     with quiet_about_regions():
-        for name, group in root["tables"].groups():
+        for name, group in root["tables"].groups() if "tables" in root else ():
             sdata.tables[name] = _table(group)
     return sdata
 

@@ -77,13 +77,13 @@ def write(
     SourceMovedError
         If patches are to be copied and their file is gone.
     LayoutError
-        If the object holds something that the layout cannot.
+        If the object holds something that the layout cannot, or has no such table.
     """
     if is_path(obj):
         msg = f"write takes a SpatialData or AnnData, not the path {str(obj)!r}: read it first."
         raise TypeError(msg)
     require_local(path, "it writes a local file. Copy that there.")
-    adata, sdata = (obj.tables[table], obj) if hasattr(obj, "tables") else (obj, None)
+    adata, sdata = (_table_of(obj, table), obj) if hasattr(obj, "tables") else (obj, None)
     notes = Notes(str(path))
     record = _Object(adata, sdata, source, notes)
     encoded = ccc.encode(adata)
@@ -106,6 +106,14 @@ def write(
             sink.append(record.records(batch, encoded))
     notes.speak()
     return Path(path)
+
+
+def _table_of(sdata: "SpatialData", table: str) -> "AnnData":
+    if table not in sdata.tables:
+        held = ", ".join(map(repr, sdata.tables)) or "none"
+        msg = f"{sdata.path or 'The SpatialData'} has no table {table!r} of cells (tables: {held}). Pass table=."
+        raise LayoutError(msg)
+    return sdata.tables[table]
 
 
 def _note_losses(adata: "AnnData", encoded: "ccc.EncodedCCC | None", record: "_Object") -> None:
