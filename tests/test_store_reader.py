@@ -1,6 +1,7 @@
 """`open_store`: a converted store, reopened lazily, equals what was converted; nothing else is taken for one."""
 
 import pickle
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from spatialdata.models import TableModel
 import cellnet_sd as cn
 from cellnet_sd.conversion import tables
 from cellnet_sd.conversion.workspace import workspace
-from cellnet_sd.errors import ConversionError, LayoutError, RemoteError
+from cellnet_sd.errors import ConversionError, LayoutError, RemoteError, SourceMovedError
 from counting import store_reads
 from truth_checks import quiet
 
@@ -182,6 +183,53 @@ def test_lazy_parts_are_computed_in_another_process(
     for matrix in matrices:
         np.testing.assert_array_equal(matrix.toarray(), values(truth))
     np.testing.assert_array_equal(pixels, image[:, :50, :50])
+
+
+# --- changed in place ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::zarr.errors.ZarrUserWarning")  # of Parquet files, and that metadata are gathered
+@pytest.mark.parametrize("name", KINDS)
+def test_a_column_is_added_in_place_as_the_docs_say(
+    truth: cn.datasets.SyntheticTissue, stores: dict[str, Path], tmp_path: Path, name: str
+) -> None:
+    copy = shutil.copy if stores[name].is_file() else shutil.copytree
+    path = Path(copy(stores[name], tmp_path / name))
+    table = table_of(cn.open_store(path))
+    table.obs["niche"], table.obsm["X_pca"] = np.arange(300) % 7, np.ones((300, 2))
+    opened = h5py.File(path, "r+") if path.is_file() else None
+    inside = "tables/table" if name == "spatialdata.zarr" else None
+    group = opened or zarr.open_group(path, path=inside, mode="r+", use_consolidated=False)
+    ad.io.write_elem(group, "obs", table.obs)
+    ad.io.write_elem(group["obsm"], "X_pca", table.obsm["X_pca"])
+    if opened:
+        opened.close()
+    else:
+        zarr.consolidate_metadata(path)
+    for each in (table, table_of(cn.open_store(path))):
+        np.testing.assert_array_equal(each.X.compute().toarray(), values(truth))
+        assert each.obs["niche"].tolist() == [n % 7 for n in range(300)]
+        assert (each.obsm["X_pca"] == 1).all()
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_blocks_of_a_store_that_became_another_are_an_error(
+    truth: cn.datasets.SyntheticTissue, stores: dict[str, Path], tmp_path: Path, name: str
+) -> None:
+    copy = shutil.copy if stores[name].is_file() else shutil.copytree
+    path = Path(copy(stores[name], tmp_path / name))
+    lazy = table_of(cn.open_store(path)).X
+    with quiet():
+        cn.convert(truth.path, path, overwrite=True, genes=cn.open(truth.path).var_names[:50].tolist(), **KINDS[name])
+    with pytest.raises(SourceMovedError, match="written anew after it was opened"):
+        lazy.compute()
+
+
+def test_an_object_that_is_written_over_its_own_store_is_an_error(stores: dict[str, Path], tmp_path: Path) -> None:
+    path = shutil.copytree(stores["anndata.zarr"], tmp_path / "own.zarr")
+    table = cn.open_store(path)
+    with pytest.raises(SourceMovedError, match=r"own\.zarr: its X was removed .*write to another path"):
+        table.write_zarr(path)
 
 
 # --- what is no such store -------------------------------------------------------------------------------------------

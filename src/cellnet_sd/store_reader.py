@@ -1,14 +1,15 @@
 """The verb that reopens a converted store: all of it as it was written, and `X` block by block."""
 
 import errno
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from cellnet_sd import keys
 from cellnet_sd.conversion.matrix import DATA, rows_of_part
 from cellnet_sd.conversion.workspace import folder_of
 from cellnet_sd.elements import quiet_about_regions
-from cellnet_sd.errors import ConversionError, LayoutError
+from cellnet_sd.errors import ConversionError, LayoutError, SourceMovedError
 from cellnet_sd.settings import settings
 from cellnet_sd.sources.paths import require_local
 
@@ -25,6 +26,10 @@ def open_store(path: str | Path) -> "SpatialData | AnnData":
     """Reopen what `convert` wrote, with a lazy `X`.
 
     `spatialdata.read_zarr`, `anndata.read_zarr` and `anndata.read_h5ad` load `X` whole; this reads none of it.
+
+    What is lazy is read from the store as long as the object is used. So never write the object over its own store, as
+    with `adata.write_zarr(path)`: anndata empties the store first, and `X` is lost. Write to another path, or only what
+    has changed, as with `anndata.io.write_elem(group, "obs", adata.obs)` (see the docs on converted stores).
 
     Parameters
     ----------
@@ -128,8 +133,73 @@ def _lazy(matrix: Any) -> Any:
     if matrix.attrs["encoding-type"] != "csr_matrix":
         return read_elem(matrix)
     n_rows, n_columns = map(int, matrix.attrs["shape"])
-    rows = rows_of_part(matrix[DATA].shape[0] / max(1, n_rows), settings.batch_bytes)
-    return read_elem_lazy(matrix, chunks=(rows, n_columns))
+    place = _MatrixPlace.of(matrix)
+    rows = rows_of_part(place.n_values / max(1, n_rows), settings.batch_bytes)
+    lazy = read_elem_lazy(matrix, chunks=(rows, n_columns))
+    return lazy.map_blocks(place.checked, dtype=lazy.dtype, meta=lazy._meta)  # noqa: SLF001  # CSR, not an array
+
+
+@dataclass(frozen=True)
+class _MatrixPlace:
+    """Where a stored matrix is, and its size when it was opened.
+
+    Zarr gives zeros for what is no longer there: a store that is written over while its own `X` is lazy would come out
+    empty, in silence.
+
+    Parameters
+    ----------
+    store, name
+        A Zarr folder or an HDF5 file, and the group in it.
+    shape, n_values
+        Of the matrix.
+    """
+
+    store: Path
+    name: str
+    shape: tuple[int, ...]
+    n_values: int
+
+    @classmethod
+    def of(cls, matrix: Any) -> Self:
+        """Return the place of the matrix in a group of HDF5 or Zarr."""
+        store = matrix.file.filename if hasattr(matrix, "file") else matrix.store.root
+        return cls(Path(store).absolute(), matrix.name, *_size(matrix))
+
+    def checked(self, block: Any) -> Any:
+        """Return a block that was read, if the matrix is still the one that was opened.
+
+        Raises
+        ------
+        SourceMovedError
+            If it is not.
+        """
+        if self._now() != (self.shape, self.n_values):
+            msg = (
+                f"{self.store}: its {self.name.strip('/')} was removed or written anew after it was opened. Open it "
+                "again with cellnet_sd.open_store. If it was being written over by the object that was opened from it, "
+                "convert it again, and write to another path, or only what has changed."
+            )
+            raise SourceMovedError(msg)
+        return block
+
+    def _now(self) -> tuple[tuple[int, ...], int] | None:
+        """Return shape and number of values of the matrix that is there; `None` if there is none."""
+        import h5py
+        import zarr
+
+        try:
+            if self.store.is_file():
+                with h5py.File(self.store, "r") as root:
+                    return _size(root[self.name])
+            # as it is, not as it was when metadata were gathered
+            return _size(zarr.open_group(self.store, path=self.name, mode="r", use_consolidated=False))
+        except (FileNotFoundError, KeyError):
+            return None
+
+
+def _size(matrix: Any) -> tuple[tuple[int, ...], int]:
+    """Return the shape of a stored matrix, and how many values it has."""
+    return tuple(map(int, matrix.attrs["shape"])), int(matrix[DATA].shape[0])
 
 
 def _not_ours(path: Path, reason: str) -> LayoutError:
