@@ -290,16 +290,50 @@ def test_runs_are_joined_over_small_gaps_and_cut_where_they_are_long(tmp_path: P
     asked: list[Any] = []
     monkeypatch.setattr("cellnet_sd.sources.sparse_bytes.ranges_of", lambda path, ranges: asked.extend(ranges) or [])
     stored = MemoryBytes(tmp_path, 2**30 + 5)
-    stored.bring(np.array([10, 50_000, 2**20, 2**30, 2**30 + 7, -4]), np.array([20, 10, 2**24 + 1, 99, 5, 9]))
+    stored.bring(np.array([10, 20_000, 2**20, 2**30, 2**30 + 7, -4]), np.array([20, 10, 2**24 + 1, 99, 5, 9]))
     assert asked == [
-        (0, 13 * BLOCK),
+        (0, 5 * BLOCK),
         *((2**20 + n * 2**22, 2**20 + (n + 1) * 2**22) for n in range(4)),
         (2**20 + 2**24, 2**20 + 2**24 + BLOCK),
         (2**30, 2**30 + 5),
     ]
     asked.clear()
-    stored.bring(np.array([0, 2**20]), np.array([13 * BLOCK, 2**24]))
+    stored.bring(np.array([0, 2**20]), np.array([5 * BLOCK, 2**24]))
     assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("sizes", "gap", "runs"),
+    [
+        ((1, 1), 4, [(0, 6)]),  # as long as a request takes
+        ((1, 1), 5, [(0, 1), (6, 7)]),
+        ((8, 8), 8, [(0, 24)]),  # as much as is needed
+        ((8, 8), 9, [(0, 8), (17, 25)]),
+        ((1, 15), 8, [(0, 24)]),
+        ((40, 40, 40), 16, [(0, 152)]),
+        ((40, 40), 17, [(0, 40), (57, 97)]),  # longer than any gap may be
+        ((1, 15, 1, 15), 8, [(0, 56)]),
+    ],
+)
+def test_gaps_are_fetched_where_that_costs_less_than_a_request_or_than_what_is_needed(
+    tmp_path: Path, monkeypatch: Any, sizes: tuple[int, ...], gap: int, runs: list[tuple[int, int]]
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("cellnet_sd.sources.sparse_bytes.ranges_of", lambda path, ranges: asked.extend(ranges) or [])
+    starts = np.concatenate([[0], np.cumsum(np.array(sizes) + gap)[:-1]])
+    MemoryBytes(tmp_path, 2**24).bring(starts * BLOCK, np.array(sizes) * BLOCK)
+    assert asked == [(start * BLOCK, stop * BLOCK) for start, stop in runs]
+
+
+def test_one_component_of_all_cells_is_fetched_without_the_others(tissue: SyntheticTissue, web: Server) -> None:
+    with cn.open(web.url("tissue.h5")) as f:
+        f.expression[[0]]
+        for read, needed in ((lambda: f.expression[:], 240), (lambda: f.patches("cell")[:].values, 240 * 64 * 64 * 3)):
+            web.asked.clear()
+            read()
+            assert web.bytes_of("tissue.h5") <= 2 * (needed + 240 * 2 * BLOCK) + 2 * 2**16
+            assert web.bytes_of("tissue.h5") < (web.folder / "tissue.h5").stat().st_size / 2
+            assert len(web.parts_of("tissue.h5")) <= 242
 
 
 def test_bytes_of_terabytes_take_the_memory_of_what_is_brought(tmp_path: Path, monkeypatch: Any) -> None:

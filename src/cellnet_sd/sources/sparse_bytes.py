@@ -26,12 +26,15 @@ if TYPE_CHECKING:
 Ints = NDArray[np.int64]
 BLOCK: Final = 2**12
 """Bytes that are brought together: a page of memory."""
-_GAP: Final = 2**16 // BLOCK
-_RUN: Final = 2**22 // BLOCK
-"""Blocks between two runs that are still asked for as one, and the most that are asked for as one.
+_GAP: Final = 2**14 // BLOCK
+"""Blocks between two pieces that are always asked for along with them.
 
-A request takes about as long as 64 KiB take to come.
+Many requests are made at the same time, so that one more takes about as long as 16 KiB take to come.
 """
+_LONG_GAP: Final = 2**16 // BLOCK
+"""The most blocks that may be asked for along with pieces that are as long."""
+_RUN: Final = 2**22 // BLOCK
+"""The most blocks that are asked for as one."""
 _READ_AHEAD: Final = 2**16
 """Bytes that libhdf5 is given at least: it reads structures of a few bytes, one after the other."""
 
@@ -85,12 +88,25 @@ def _blocks_of(address: Ints, size: Ints, end: int) -> Ints:
 
 def _runs(blocks: Ints) -> tuple[Ints, Ints]:
     """Return where runs of blocks start and end: close ones are one run, and no run is too long for a request."""
-    near = np.concatenate([[0], np.cumsum(np.diff(blocks) > _GAP)])
+    near = _near(blocks)
     starts = blocks[np.searchsorted(near, near, side="left")]
     piece = near * (blocks[-1] + 1) + (blocks - starts) // _RUN
     firsts = np.flatnonzero(np.concatenate([[True], np.diff(piece) > 0]))
     lasts = np.append(firsts[1:], len(blocks)) - 1
     return blocks[firsts], blocks[lasts] + 1
+
+
+def _near(blocks: Ints) -> Ints:
+    """Return a number for each block that those share between which it pays to ask for the gaps too.
+
+    A gap that is no longer than the pieces beside it are on average at most doubles what is fetched, as every piece has
+    but two.
+    """
+    piece = np.concatenate([[0], np.cumsum(np.diff(blocks) > 1)])
+    sizes = np.bincount(piece)
+    gaps = np.diff(blocks)[np.diff(blocks) > 1] - 1
+    is_far = (gaps > _GAP) & ((gaps > _LONG_GAP) | (2 * gaps > sizes[:-1] + sizes[1:]))
+    return np.concatenate([[0], np.cumsum(is_far)])[piece]
 
 
 def _n_blocks(size: int) -> int:
