@@ -291,6 +291,8 @@ def test_patches_are_written_from_the_slide_when_the_file_is_gone(
     with quiet():
         sdata = cn.open_store(cn.convert(own, tmp_path / "own.zarr", expression=False, ccc=False, **ONE_PIXEL_EACH))
     own.unlink()
+    with pytest.raises(SourceMovedError, match=r"is gone.* Or pass from_slide=True, which cuts cell patches"):
+        cn.patches(sdata, "cell")
     out, said = rewritten(sdata, tmp_path / "out.h5")
     assert_same_patches(out, truth)
     for level in ("cell", "tissue"):
@@ -323,18 +325,18 @@ def test_what_cannot_be_cut_exactly_is_not_written_and_every_kind_is_named(own: 
 
 
 @pytest.mark.parametrize(
-    ("change", "options"),
+    ("change", "options", "words"),
     [
-        (lambda sdata: sdata, {"level": "wsi"}),
-        (lambda sdata: sdata["table"], {}),
-        (lambda sdata: sdata.path, {}),
-        (lambda sdata: sdata, {"source": "elsewhere.h5"}),
+        (lambda sdata: sdata, {"level": "wsi"}, "level='wsi' is no such patch"),
+        (lambda sdata: sdata["table"], {}, "an AnnData holds no slide"),
+        (lambda sdata: sdata.path, {}, "a path holds no slide"),
+        (lambda sdata: sdata, {"source": "elsewhere.h5"}, "source= names a file"),
     ],
 )
 def test_only_cells_and_tissue_of_a_spatialdata_are_cut(
-    stored: sd.SpatialData, change: Callable[[Any], Any], options: dict[str, str]
+    stored: sd.SpatialData, change: Callable[[Any], Any], options: dict[str, str], words: str
 ) -> None:
-    with pytest.raises(ValueError, match="from_slide=True cuts cell and tissue patches"):
+    with pytest.raises(ValueError, match=f"from_slide=True cuts cell and tissue patches .*: {words}\\."):
         cn.patches(change(stored), from_slide=True, **options)
 
 

@@ -92,19 +92,35 @@ def patches(
         opened = open_source(cast("str | Path | UPath", obj), engine=engine, n_threads=n_threads)
         return of_source(opened, level, np.arange(len(opened.index)), opened.index.obs_names().tolist())
     adata, sdata = (obj.tables[table], obj) if hasattr(obj, "tables") else (cast("AnnData", obj), None)
-    found = PatchSource.of(adata, sdata, level, source, Access.of(engine, n_threads))
+    found = _found(adata, sdata, level, source, Access.of(engine, n_threads))
     return images.patch_array(found, component, np.arange(len(adata)), adata.obs_names.tolist(), found.frame)
+
+
+def _found(
+    adata: "AnnData", sdata: "SpatialData | None", level: str, source: "str | Path | UPath | None", access: Access
+) -> "PatchSource":
+    """Find the patches of a table's cells; where they are gone, the error says whether the slide still shows them."""
+    try:
+        return PatchSource.of(adata, sdata, level, source, access)
+    except SourceMovedError as error:
+        held = [] if sdata is None or level not in _ELEMENTS else list(sdata.images)
+        if not any(keys.tissue_image(str(slide)) in held for slide in adata.obs[keys.SLIDE].unique()):
+            raise
+        msg = f"{error} Or pass from_slide=True, which cuts {level} patches from the rebuilt slide."
+        raise SourceMovedError(msg) from error
 
 
 def _cut(obj: Any, level: str, source: "str | Path | UPath | None", table: str) -> "DataArray":
     """Return patches cut from the slides of a SpatialData; see `patches`."""
     from cellnet_sd.patch_cutting import SlideCuts
 
-    if level not in _ELEMENTS or not hasattr(obj, "tables") or source is not None:
-        msg = (
-            "from_slide=True cuts cell and tissue patches from the slides of a SpatialData, and from no file: it takes "
-            f"level='cell' or 'tissue', not {level!r}, no AnnData or path, and no source=."
-        )
+    unfit = {
+        f"level={level!r} is no such patch": level not in _ELEMENTS,
+        f"{'a path' if is_path(obj) else 'an AnnData'} holds no slide": not hasattr(obj, "tables"),
+        "source= names a file": source is not None,
+    }
+    if reasons := [reason for reason, holds in unfit.items() if holds]:
+        msg = f"from_slide=True cuts cell and tissue patches from slides of a SpatialData: {', and '.join(reasons)}."
         raise ValueError(msg)
     adata = obj.tables[table]
     cuts = SlideCuts.of(obj, adata, level)
