@@ -25,7 +25,6 @@ from cellnet_sd import circles
 from cellnet_sd.components.images import Agreement, Block, Mosaic
 from cellnet_sd.conversion import matrix, tables
 from cellnet_sd.conversion import workspace as workspace_module
-from cellnet_sd.conversion.hdf5 import Disk
 from cellnet_sd.conversion.workspace import workspace
 from cellnet_sd.errors import (
     AccessDeniedError,
@@ -38,6 +37,7 @@ from cellnet_sd.errors import (
     OutputExistsError,
     RemoteError,
 )
+from cellnet_sd.sources.hdf5_disk import Disk
 from same_data import assert_same_data, assert_same_table
 from sound_file import full_file
 from spellings import write

@@ -283,8 +283,8 @@ class _Conversion:
         _consolidate(self.space.output)
 
     def _h5ad(self) -> None:
-        from cellnet_sd.conversion.hdf5 import hdf5_output
         from cellnet_sd.conversion.tables import pack_hdf5, without_values, write_hdf5
+        from cellnet_sd.sources.hdf5_disk import hdf5_output
 
         staged = self._staged()
 

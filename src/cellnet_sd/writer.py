@@ -78,6 +78,8 @@ def write(
         If patches are to be copied and their file is gone.
     LayoutError
         If the object holds something that the layout cannot, or has no such table.
+    OSError
+        If the disk is full: nothing of the file is left.
     """
     if is_path(obj):
         msg = f"write takes a SpatialData or AnnData, not the path {str(obj)!r}: read it first."

@@ -1,5 +1,11 @@
 """The canonical spelling, read back by plain h5py."""
 
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
@@ -271,3 +277,32 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
     ):
         pass
     assert caught.value.filename == str(folder)
+
+
+_ON_A_SMALL_DISK = """
+import resource, sys
+from pathlib import Path
+from test_hdf5_sink import GENES, WSI, Hdf5Sink, some_records
+
+path = Path(sys.argv[1])
+for limit in (*range(2**12, 2**16, 2**12), resource.RLIM_INFINITY):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    try:
+        with Hdf5Sink(path, gene_names=GENES, wsi_images=WSI) as sink:
+            sink.append(some_records(200))
+    except OSError as error:
+        print(error.errno, error.filename, [each.name for each in path.parent.iterdir()])
+"""
+
+
+def test_a_full_disk_is_an_error_that_leaves_nothing(tmp_path):
+    """In a process of its own, as libhdf5 crashes where it cannot write; how much a file may hold stands for a disk."""
+    path = tmp_path / "out" / "full.h5"
+    path.parent.mkdir()
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])}
+    command = [sys.executable, "-W", "ignore", "-c", _ON_A_SMALL_DISK, str(path)]
+    found = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert found.returncode == 0, found.stderr
+    assert set(found.stdout.splitlines()) == {f"{errno.EFBIG} {path} []"}
+    with h5py.File(path) as file:
+        assert file["Cell_199/caption.txt"][()] == "A cell, the 199th; naïve.".encode()

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellnet_sd.conversion.arrays import VALUE_CHUNK, VALUE_SHARD, about, make_array, open_array
-from cellnet_sd.conversion.hdf5 import Output
 from cellnet_sd.conversion.matrix import DTYPES, INDPTR, StagedMatrix, packing_jobs
 from cellnet_sd.conversion.workspace import Job
+from cellnet_sd.sources.hdf5_disk import Output
 
 if TYPE_CHECKING:
     from anndata import AnnData

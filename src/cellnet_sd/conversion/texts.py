@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from cellnet_sd import keys
 from cellnet_sd.cellindex import Rows
 from cellnet_sd.conversion.arrays import about, make_array, open_array
-from cellnet_sd.conversion.hdf5 import Output
 from cellnet_sd.conversion.workspace import Job
 from cellnet_sd.sources.base import Source
+from cellnet_sd.sources.hdf5_disk import Output
 
 _COLUMN: Final = f"obs/{keys.CAPTION}"
 _VALUES: Final = f"{_COLUMN}/values"

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from cellnet_sd.errors import LayoutError
 from cellnet_sd.layout import ORDER_KEYS, SLIDE_NAMES_KEY
 from cellnet_sd.outputs import check_output
+from cellnet_sd.sources.hdf5_disk import Disk
 from cellnet_sd.sources.hdf5_spelling import ObjectWriter, Stored, store
 
 if TYPE_CHECKING:
@@ -132,6 +133,8 @@ class Hdf5Sink:
         The folder of `path` does not exist.
     OutputExistsError
         `path` exists, on entry or when done, and `overwrite` is false.
+    OSError
+        The disk is full: nothing of the file is left.
     """
 
     def __init__(
@@ -176,8 +179,9 @@ class Hdf5Sink:
     def __enter__(self) -> Self:
         check_output(self.path, overwrite=self._overwrite)
         self._temporary = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex[:8]}.tmp")
+        self._disk = Disk(self._temporary)
         self._file = h5py.File(
-            self._temporary, "w", libver=self._libver, track_order=self._tracked, meta_block_size=_META_BLOCK
+            self._disk, "w", libver=self._libver, track_order=self._tracked, meta_block_size=_META_BLOCK
         )
         self._pool = ThreadPoolExecutor(max_workers=_cores(), thread_name_prefix="cellnet-deflate")
         self._objects = ObjectWriter()
@@ -207,6 +211,7 @@ class Hdf5Sink:
         for path in self._container_attrs:
             self._container(path)
         self._close()
+        self._check_disk()
         check_output(self.path, overwrite=self._overwrite)
         self._temporary.replace(self.path)
 
@@ -215,6 +220,13 @@ class Hdf5Sink:
         self._containers.clear()
         self._wsi_homes.clear()
         self._file.close()
+        self._disk.close()
+
+    def _check_disk(self) -> None:
+        try:
+            self._disk.check()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
 
     def _abandon(self) -> None:
         try:
@@ -249,6 +261,7 @@ class Hdf5Sink:
                 place = f"{records.containers[row]}/{records.names[row]}".lstrip("/")
                 msg = f"{self.path}: cell {place!r} cannot be written: {error}"
                 raise LayoutError(msg) from error
+        self._check_disk()
 
     def _check_genes(self, records: Records) -> None:
         genes = self._root_strings["gene_names"]
