@@ -306,3 +306,9 @@ def test_a_full_disk_is_an_error_that_leaves_nothing(tmp_path):
     assert set(found.stdout.splitlines()) == {f"{errno.EFBIG} {path} []"}
     with h5py.File(path) as file:
         assert file["Cell_199/caption.txt"][()] == "A cell, the 199th; naïve.".encode()
+
+
+def test_what_hdf5_refuses_leaves_nothing(tmp_path):
+    with pytest.raises(KeyError), Hdf5Sink(tmp_path / "a.h5", gene_names=GENES, libver="v1"):
+        pass
+    assert not list(tmp_path.iterdir())

@@ -8,6 +8,7 @@ import uuid
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -179,10 +180,13 @@ class Hdf5Sink:
     def __enter__(self) -> Self:
         check_output(self.path, overwrite=self._overwrite)
         self._temporary = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex[:8]}.tmp")
-        self._disk = Disk(self._temporary)
-        self._file = h5py.File(
-            self._disk, "w", libver=self._libver, track_order=self._tracked, meta_block_size=_META_BLOCK
-        )
+        with ExitStack() as undoing:
+            self._disk = undoing.enter_context(Disk(self._temporary))
+            undoing.callback(self._temporary.unlink)
+            self._file = h5py.File(
+                self._disk, "w", libver=self._libver, track_order=self._tracked, meta_block_size=_META_BLOCK
+            )
+            undoing.pop_all()
         self._pool = ThreadPoolExecutor(max_workers=_cores(), thread_name_prefix="cellnet-deflate")
         self._objects = ObjectWriter()
         self._containers: dict[str, Any] = {"": self._file.id}

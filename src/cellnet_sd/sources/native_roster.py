@@ -175,9 +175,10 @@ def _stated(scan: NativeScan, stored: Bytes, paths: list[str], unknown: Counter[
             left.add(other.container)
         else:
             found[paths[other.container]].values |= numbers_and_names({other.name.decode(): value})
-    for at, by_h5py in zip(sorted(left), stated_left(scan.path, [paths[at] for at in sorted(left)]), strict=True):
-        found[paths[at]].values = by_h5py.values
-        unknown.update(f"attribute {name} of {paths[at] or 'the root'}" for name in by_h5py.others)
+    places = [paths[at] for at in sorted(left)]
+    for path, by_h5py in zip(places, stated_left(scan.path, places), strict=True):
+        found[path].values = by_h5py.values
+        unknown.update(f"attribute {name} of {path or 'the root'}" for name in by_h5py.others)
     return found, len(left)
 
 
