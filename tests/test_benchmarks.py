@@ -172,7 +172,8 @@ def test_cells_elsewhere_are_read_alike_and_requests_are_counted(tmp_path: Path)
     assert set(places._batches(path)) == {"Cell-NET file, indexed", "converted store", "h5py loop"}
     requests, megabytes = places._remote(path)
     assert 0 < requests["side by side"] < 60
-    assert 0 < megabytes["side by side"] < path.stat().st_size / 1e6
+    # small cells: each of the two reads, of expression and of patches, may bring what lies between, once
+    assert 0 < megabytes["side by side"] < 2 * path.stat().st_size / 1e6
     assert not list(tmp_path.glob("moved-*"))
 
 
