@@ -6,9 +6,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -243,10 +245,19 @@ def test_a_source_that_is_not_there_is_pythons_own_error(tmp_path: Path) -> None
 # --- in parts --------------------------------------------------------------------------------------------------------
 
 
+@cache
+def _tissue_bytes() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        truth = cn.datasets.synthetic(
+            Path(folder, "tissue.h5"), n_cells=700, n_genes=60, n_slides=2, cell_area_um2=2500.0, progress=False
+        )
+        return truth.path.read_bytes()
+
+
 def _tissue(folder: Path) -> Path:
-    return cn.datasets.synthetic(
-        folder / "tissue.h5", n_cells=700, n_genes=60, n_slides=2, cell_area_um2=2500.0, progress=False
-    ).path
+    path = folder / "tissue.h5"
+    path.write_bytes(_tissue_bytes())
+    return path
 
 
 def _contents(store: Path) -> dict[str, bytes]:

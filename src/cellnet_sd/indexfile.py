@@ -158,6 +158,7 @@ def writer_options(schema: Any) -> dict[str, Any]:
     return {
         "compression": "zstd",
         "write_page_checksum": True,
+        "write_statistics": False,  # nothing is looked for by value
         "use_dictionary": [field.name for field in schema if pa.types.is_dictionary(field.type)],
         "column_encoding": {field.name: "DELTA_BINARY_PACKED" for field in schema if field.name.startswith(PREFIX)},
     }

@@ -114,9 +114,9 @@ def test_they_are_faults_of_their_cell_alone(tmp_path: Path, change: Callable[[P
     path = written(tmp_path / "plain.h5", 5, libver=libver)
     sound = ask(path, "auto", raw=True, table=False)
     path.write_bytes(change(path))
-    began = time.perf_counter()
+    began = time.process_time()
     found = ask(path, "auto", raw=True, table=True)
-    assert time.perf_counter() - began < SECONDS
+    assert time.process_time() - began < SECONDS
     assert found["defects"] == {(2, what)} or isinstance(found["raw expression"][2], str)
     assert isinstance(found["expression"], Refused)
     _assert_same_elsewhere(found, sound)

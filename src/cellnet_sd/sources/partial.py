@@ -110,7 +110,7 @@ def _write(table: "pa.Table", target: Path) -> None:
     partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        feather.write_feather(table, partial, compression="zstd")
+        feather.write_feather(table, partial, compression="uncompressed")  # they are removed soon
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)

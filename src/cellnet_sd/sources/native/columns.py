@@ -12,6 +12,7 @@ from cellnet_sd.sources.native import codes
 from cellnet_sd.sources.native.codes import Kind, Reason
 from cellnet_sd.sources.native.compiled import Bytes, Ints
 from cellnet_sd.sources.native.interning import Tables
+from cellnet_sd.sources.native.kernels import to_columns
 from cellnet_sd.sources.native.messages import Filter, NativeType, dataspace, datatype, fill_value, filters
 
 Codes = NDArray[np.int32]
@@ -92,19 +93,12 @@ class Columns:
     def of(cls, rows: Ints) -> Self:
         """Return rows (n, fields) as the columns of one slot."""
         columns = cls.room(1, len(rows))
-        for start in range(0, len(rows), AT_ONCE):
-            columns.put(start, rows[start : start + AT_ONCE])
+        columns.put(0, rows)
         return columns
 
     def put(self, start: int, rows: Ints) -> None:
         """Put rows (n * slots, fields), slot by slot of each cell, at the cells from `start` on."""
-        slots = self.small.shape[1]
-        cells = slice(start, start + len(rows) // slots)
-        small, coded, wide = (
-            rows[:, first:last].reshape(-1, slots, last - first).T for first, last in pairwise(_GROUPS)
-        )
-        self.small[:, :, cells] = np.maximum(small, 0)
-        self.coded[:, :, cells], self.wide[:, :, cells] = np.maximum(coded, -1), np.maximum(wide, -1)
+        to_columns(rows, start, self.small, self.coded, self.wide)
 
     def settled(self, slot: int, translated: list[Codes], known: "Known") -> Objects:
         """Return the objects of a slot with their final codes; datasets whose messages are not known are left."""

@@ -150,6 +150,32 @@ def _indices_of(values: NDArray[np.float32], end: int, indices: NDArray[np.int32
 
 
 @compiled
+def to_columns(
+    rows: Ints, start: int, small: NDArray[np.uint8], coded: NDArray[np.int32], wide: NDArray[np.int64]
+) -> None:
+    """Put rows (n * slots, fields), slot by slot of each cell, into columns (fields, slots, cells) from `start` on.
+
+    The first fields go to `small`, which has no negative numbers, the next ones to `coded` and `wide`, where all
+    negative ones are -1.
+    """
+    slots = min(small.shape[1], coded.shape[1], wide.shape[1])
+    cells = min(small.shape[2], coded.shape[2], wide.shape[2])
+    if slots == 0 or start < 0 or small.shape[0] + coded.shape[0] + wide.shape[0] > rows.shape[1]:
+        return
+    for slot in range(slots):
+        for i in range(min(rows.shape[0] // slots, cells - start)):
+            row, at = rows[i * slots + slot], start + i
+            for field in range(small.shape[0]):
+                small[field, slot, at] = max(row[field], 0)
+            field = small.shape[0]
+            for k in range(coded.shape[0]):
+                coded[k, slot, at] = max(row[field + k], -1)
+            field += coded.shape[0]
+            for k in range(wide.shape[0]):
+                wide[k, slot, at] = max(row[field + k], -1)
+
+
+@compiled
 def fletcher32(data: Bytes, size: int) -> int:
     """Return Fletcher's checksum of the first `size` bytes, as HDF5 computes it: over big-endian words of 16 bits."""
     first = second = uint32(0)

@@ -173,6 +173,7 @@ def _calls() -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
         read_runs,
         resolve,
         sample_hash,
+        to_columns,
         unshuffle,
     )
     from cellnet_sd.sources.native.objects import read_objects
@@ -182,6 +183,7 @@ def _calls() -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
     work, marks = new_work(), np.empty(0, np.uint8)
     links, start = np.empty((0, codes.LINK_COLUMNS), np.int64), np.zeros(1, np.int64)
     values, indices, pairs = np.empty(0, np.float32), np.empty(0, np.int32), np.empty((0, 2), np.int64)
+    room = Columns.room(1, 0)
     return [
         (read_cells, (buf, ctx, none, 0, work, new_tables(2), new_outputs(0))),
         (read_objects, (buf, ctx, none, 0, work, new_tables(2), new_outputs(0))),
@@ -195,6 +197,7 @@ def _calls() -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
         (read_rows, (-1, none, 0, none, marks)),
         (read_runs, (-1, none, start, marks)),
         (pack, ((np.frombuffer(b"", np.float32),) * PACKED, 0, indices, values, pairs, 0)),
+        (to_columns, (np.empty((0, codes.FIELDS), np.int64), 0, room.small, room.coded, room.wide)),
         (fletcher32, (buf, 0)),
         (unshuffle, (buf, 1, marks)),
         (resolve, (buf, ctx, marks, none, none, none)),
