@@ -120,7 +120,8 @@ def check_attributes(adata: Any, truth: FileTruth) -> None:
     obs = adata.obs
     _check_column_names(list(obs.columns))
     free = [column for column in obs.columns if column not in OWN - {"slide"}]
-    for name in truth.attribute_names:
+    # those that must have their own name first: others may be held by any column of the same values
+    for name in sorted(truth.attribute_names, key=lambda name: not _is_kept(name, truth)):
         if name in _POSITIONS or name == "cell_diameter":
             continue
         values = [cell.attributes.get(name) for cell in truth.cells]
@@ -129,10 +130,15 @@ def check_attributes(adata: Any, truth: FileTruth) -> None:
             continue
         fitting = [column for column in free if _holds(obs[column], values)]
         assert fitting or all(v is None for v in values), f"no column holds {name!r}: {values}"
-        if fitting and _is_legal(name) and not _has_twin(name, truth):
+        if fitting and _is_kept(name, truth):
             assert name in fitting
         if fitting and fitting[0] != "slide":
             free.remove(name if name in fitting else fitting[0])
+
+
+def _is_kept(name: str, truth: FileTruth) -> bool:
+    """Whether the column of an attribute has its name."""
+    return _is_legal(name) and not _has_twin(name, truth)
 
 
 def _check_column_names(columns: list[str]) -> None:

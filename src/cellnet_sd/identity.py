@@ -8,7 +8,7 @@ from typing import BinaryIO, Final
 
 import msgspec
 
-from cellnet_sd.sources.hdf5_objects import SIGNATURE
+from cellnet_sd.sources.hdf5_objects import superblock_at
 from cellnet_sd.sources.paths import is_remote
 
 _ENDS: Final = 64 * 2**10
@@ -77,14 +77,12 @@ def _starts(size: int) -> list[int]:
 
 def _stated_end(file: BinaryIO) -> int | None:
     """Return where a superblock says that the file ends (HDF5 File Format Specification, II.A)."""
-    start = 0
-    while len(fixed := _at(file, start, 28)) == 28:  # at 0, 512, 1024, 2048, …
-        if fixed.startswith(SIGNATURE):
-            width_at, first = _ADDRESSES.get(fixed[8], (0, 0))
-            width = fixed[width_at]
-            return int.from_bytes(_at(file, start + first + 2 * width, width), "little") if first else None
-        start = max(512, 2 * start)
-    return None
+    start = superblock_at(file)
+    if start is None or len(fixed := _at(file, start, 28)) < 28:
+        return None
+    width_at, first = _ADDRESSES.get(fixed[8], (0, 0))
+    width = fixed[width_at]
+    return int.from_bytes(_at(file, start + first + 2 * width, width), "little") if first else None
 
 
 def _at(file: BinaryIO, start: int, size: int) -> bytes:

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
@@ -83,18 +83,23 @@ def check_is_hdf5(path: Path) -> None:
         msg = f"{path} is a directory. Cell-NET is read from an HDF5 file: pass one of its files."
         raise LayoutError(msg)
     with path.open("rb") as file:
-        size = file.seek(0, 2)
-        if size == 0:
+        if file.seek(0, 2) == 0:
             msg = f"{path} is empty (0 bytes). Was the download interrupted?"
             raise CorruptFileError(msg)
-        offset = 0
-        while offset < size:  # the superblock is at 0, 512, 1024, 2048, … (HDF5 File Format Specification, II.A)
-            file.seek(offset)
-            if file.read(8) == SIGNATURE:
-                return
-            offset = max(512, offset * 2)
-    msg = f"{path} is not an HDF5 file."
-    raise LayoutError(msg)
+        if superblock_at(file) is None:
+            msg = f"{path} is not an HDF5 file."
+            raise LayoutError(msg)
+
+
+def superblock_at(file: BinaryIO) -> int | None:
+    """Return where the superblock is: at 0, 512, 1024, 2048, … (HDF5 File Format Specification, II.A)."""
+    size, start = file.seek(0, 2), 0
+    while start < size:
+        file.seek(start)
+        if file.read(len(SIGNATURE)) == SIGNATURE:
+            return start
+        start = max(512, 2 * start)
+    return None
 
 
 def busy(path: Path, sign: str) -> FileBusyError:

@@ -200,20 +200,16 @@ class _PartReader:
                 continue
             values = {name: value for name, value in own if name is not None and value is not None}
             not_known = {name for name, value in own if name is None or value is None}
-            if has[Component.CAPTION][row]:
-                pass
-            elif not_known & {*CAPTION_ATTRS}:
-                left[Component.CAPTION].append(row)
-            else:
-                self._caption(row, values, said, captions, forms[Component.CAPTION])
-            if has[Component.ATTRIBUTES][row]:
-                is_document = True
-            elif not_known - {*CAPTION_ATTRS}:
+            if not has[Component.CAPTION][row]:
+                if not_known & {*CAPTION_ATTRS}:
+                    left[Component.CAPTION].append(row)
+                else:
+                    self._caption(row, values, said, captions, forms[Component.CAPTION])
+            is_document = has[Component.ATTRIBUTES][row]
+            if not is_document and not_known - {*CAPTION_ATTRS}:
                 left[Component.ATTRIBUTES].append(row)
                 continue
-            else:
-                is_document = self._document(row, values, found, texts, forms[Component.ATTRIBUTES])
-            if is_document:
+            if is_document or self._document(row, values, found, texts, forms[Component.ATTRIBUTES]):
                 self.unknown.update(f"attribute {name}" for name, _ in own if name not in _LAYOUT_ATTRS)
         self.forms.update({component: column.column() for component, column in forms.items()})
         for component, rows in left.items():
