@@ -162,7 +162,7 @@ def test_convert_gives_what_read_gives(run: Run, file: Path, tmp_path: Path) -> 
         (["--patches", "cell", "--patches", "tissue"], {"patches": ("cell", "tissue")}),
         (["--expression", "counts", "--ccc", "pairs"], {"expression": "counts", "ccc": "pairs"}),
         (["--expression", "false", "--ccc", "true"], {"expression": False, "ccc": True}),
-        (["--backed", "--no-index", "--overwrite"], {"backed": True, "index": False, "overwrite": True}),
+        (["--no-captions", "--no-index", "--overwrite"], {"captions": False, "index": False, "overwrite": True}),
         (["--cells", "Cell_1", "--slides", "a", "--slides", "b"], {"cells": ("Cell_1",), "slides": ("a", "b")}),
         (["--mpp", "0.5", "--cell-order", "name"], {"mpp": 0.5, "cell_order": "name"}),
     ],
@@ -339,6 +339,7 @@ def test_warnings_are_said_plainly_and_those_of_others_not_at_all(
         ("Pass ccc=False or expression=False.", "Pass --ccc false or --expression false."),
         ("pass source= with its new place", "pass --source with its new place"),
         ("mpp=-3.0 is not positive. Pass mpp=.", "--mpp -3.0 is not positive. Pass --mpp."),
+        ("mpp=nan is not positive.", "--mpp nan is not positive."),
         ("nothing=here stays", "nothing=here stays"),
     ],
 )

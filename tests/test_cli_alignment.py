@@ -21,10 +21,10 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 
 
 def parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """Return the parameters of a function; `**options` are those of `read`."""
+    """Return the parameters of a function; `**options` are those of `read`, of which `backed` changes nothing."""
     own = dict(inspect.signature(function).parameters)
     if own.pop("options", None) is not None:
-        own |= {name: p for name, p in inspect.signature(cn.read).parameters.items() if name != "path"}
+        own |= {name: p for name, p in inspect.signature(cn.read).parameters.items() if name not in ("path", "backed")}
     return own
 
 

@@ -160,6 +160,12 @@ def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.parametrize("address", ["nonsense", "tls://scheduler"])
+def test_what_is_no_address_is_refused_at_once(tissue: Path, address: str) -> None:
+    with pytest.raises(ValueError, match=f"client='{address}' is no address"):
+        cn.index(tissue, client=address)
+
+
 def test_an_asynchronous_client_is_refused(tissue: Path, tmp_path: Path) -> None:
     class Asynchronous:
         asynchronous = True

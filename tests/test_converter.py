@@ -436,6 +436,21 @@ def test_going_on_is_said(interrupted: tuple[Path, Path, list[str]], monkeypatch
     assert re.fullmatch(r"Reading expression: going on from 1 of [1-9]\d* parts\.", said[0])
 
 
+def test_what_an_interrupt_leaves_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, out, said = _tissue(tmp_path), tmp_path / "out.h5ad", []
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workspace_module, "say", said.append)
+    monkeypatch.setattr(tables, "write_hdf5", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        convert(path, out, n_threads=1)
+    assert re.fullmatch(
+        r"Interrupted\. [1-9]\d* finished parts are kept in .*run the same conversion again to go on\.", said[-1]
+    )
+
+
 def test_rows_are_cut_between_those_that_are_done() -> None:
     done = [(10, 20), (10, 14), (25, 28), (0, 2)]
     assert list(matrix.cuts(0, 30, 4, done)) == [

@@ -193,7 +193,9 @@ def test_unknown_labels_come_last() -> None:
     assert sorted(rows.tolist()) == [20, 21, 22]
 
 
-@pytest.mark.parametrize(("options", "n_axes"), [({"levels": ["cell"]}, 2), ({"n_genes": 0}, 3), ({}, 4)])
+@pytest.mark.parametrize(
+    ("options", "n_axes"), [({"levels": ["cell"]}, 2), ({"levels": "cell"}, 2), ({"n_genes": 0}, 3), ({}, 4)]
+)
 def test_levels_and_genes_decide_on_the_panels(tissue: SyntheticTissue, options: dict[str, Any], n_axes: int) -> None:
     assert len(cn.pl.gallery(tissue.path, cells=[1], **options).axes) == n_axes
 
@@ -211,6 +213,7 @@ def test_a_mask_chooses_cells(tissue: SyntheticTissue) -> None:
         ({"cells": [120]}, SelectionError),
         ({"genes": ["NOGENE"]}, SelectionError),
         ({"levels": ["tisue"]}, ValueError),
+        ({"label": "celltype"}, SelectionError),
         ({"cells": []}, ValueError),
     ],
 )

@@ -140,6 +140,8 @@ CELLS = [
     (np.array([11, 0], dtype=np.uint8), [11, 0]),
     ([-1, 0], [11, 0]),
     (range(3), [0, 1, 2]),
+    (slice(3), [0, 1, 2]),
+    (slice(None, None, -5), [11, 6, 1]),
     ("Cell_7", [7]),
     (3, [3]),
     (np.int32(-1), [11]),
@@ -263,6 +265,11 @@ def test_no_rows_of_expression_are_an_empty_matrix(path: Path, rows: Any) -> Non
     with quiet(), cn.open(path, index=False) as f:
         matrix = f.expression[rows]
     assert (matrix.shape, matrix.format, matrix.dtype) == ((0, len(GENES)), "csr", np.float32)
+
+
+def test_genes_are_not_chosen_along_with_rows(path: Path) -> None:
+    with quiet(), cn.open(path, index=False) as f, pytest.raises(SelectionError, match="Rows alone"):
+        f.expression[:3, :5]
 
 
 @pytest.mark.parametrize("rows", [1.5, [1.5], np.ones(3)])

@@ -142,6 +142,10 @@ _READ: Final = (
 )  # fmt: skip
 
 
+_CONVERTED: Final = tuple(name for name in _READ if name != "backed")
+"""A conversion goes through expression in parts in any case."""
+
+
 def parameters(*names: str) -> Decorator:
     """Give a command the options of these parameters, in this order in its help."""
     return lambda command: reduce(lambda wrapped, name: OPTIONS[name](wrapped), reversed(names), command)
@@ -207,7 +211,9 @@ def _message(error: Exception) -> str:
     return in_options("\n".join([str(error), *getattr(error, "__notes__", ())]))
 
 
-_PARAMETER: Final = re.compile(rf"\b({'|'.join(OPTIONS)})=(True\b|False\b|-?\d+(?:\.\d+)?|'[^']*'|\"[^\"]*\")?")
+_PARAMETER: Final = re.compile(
+    rf"\b({'|'.join(OPTIONS)})=(True\b|False\b|nan\b|-?inf\b|-?\d+(?:\.\d+)?|'[^']*'|\"[^\"]*\")?"
+)
 
 
 def in_options(words: str) -> str:
@@ -315,7 +321,7 @@ def validate(path: Path, **_: Any) -> None:
 @main.command()
 @click.argument("src", metavar="FILE...", type=_FILE, nargs=-1, required=True)
 @click.argument("dst", metavar="OUT", type=_Place(path_type=Path))
-@parameters("kind", "memory", "client", "overwrite", *_READ)
+@parameters("kind", "memory", "client", "overwrite", *_CONVERTED)
 def convert(src: tuple[Path, ...], dst: Path, **_: Any) -> None:
     """Convert FILE, of any size, to SpatialData or AnnData.
 

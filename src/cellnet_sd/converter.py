@@ -76,8 +76,8 @@ def convert(
     overwrite
         Whether an existing `dst` is replaced.
     **options
-        Parameters of `read` (for the table alone, of `read_anndata`). Where patches disagree about the slide, stacks of
-        tissue patches are written in place of the rebuilt slide, with a warning.
+        Parameters of `read` (for the table alone, of `read_anndata`); `backed` changes nothing here. Where patches
+        disagree about the slide, stacks of tissue patches are written in place of the rebuilt slide, with a warning.
 
     Returns
     -------

@@ -142,6 +142,9 @@ def _as_rows(source: Source, rows: Any) -> NDArray[np.int64]:
     n = len(source.index)
     if isinstance(rows, slice):
         return np.arange(n)[rows]
+    if isinstance(rows, tuple) and any(isinstance(each, slice) for each in rows):
+        msg = "Rows alone are chosen here: take genes of what is returned, as in expression[:3][:, :5]."
+        raise SelectionError(msg)
     chosen = np.atleast_1d(np.asarray(rows))
     if chosen.dtype.kind in "iu":  # repeated rows are fine here: a batch may draw a cell twice
         outside = chosen[(chosen < -n) | (chosen >= n)]

@@ -74,7 +74,7 @@ def gallery(
     Raises
     ------
     SelectionError
-        If a cell or gene is not there.
+        If a cell, gene or column of `obs` is not there.
     SourceMovedError
         If the file that holds the patches is gone.
     ValueError
@@ -82,10 +82,8 @@ def gallery(
     """
     from cellnet_sd.drawing.gallery import Contents, draw_gallery
 
-    return draw_gallery(
-        obj, Contents(tuple(levels), genes, n_genes, label), cells=cells, n=n, n_columns=n_columns, seed=seed,
-        source=source, table=table,
-    )  # fmt: skip
+    contents = Contents((levels,) if isinstance(levels, str) else tuple(levels), genes, n_genes, label)
+    return draw_gallery(obj, contents, cells=cells, n=n, n_columns=n_columns, seed=seed, source=source, table=table)
 
 
 def composition(

@@ -74,7 +74,7 @@ def read(
         Which cells: a pandas `DataFrame.query` expression on the attributes and `slide`, such as
         `"tissue == 'Lymph node' and cell_diameter > 8"`. Nothing is read of the cells it leaves out.
     cells
-        Which cells: names, row numbers or a boolean mask. Names and numbers also set the order.
+        Which cells: names, row numbers, a slice of them or a boolean mask. Names and numbers also set the order.
     slides
         Which cells: those of these slides.
     genes

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cellnet_sd.cellindex import CellIndex, Rows
 from cellnet_sd.errors import SelectionError
 
-type Cells = str | int | Sequence[str] | Sequence[int] | NDArray[Any] | pd.Index
+type Cells = str | int | slice | Sequence[str] | Sequence[int] | NDArray[Any] | pd.Index
 _SHOWN = 5
 _CANNOT_EVALUATE = (
     NameError, KeyError, SyntaxError, TokenError, TypeError, ValueError, AttributeError, NotImplementedError,
@@ -37,8 +37,8 @@ def select_rows(
     where
         A pandas `DataFrame.query` expression on the attributes and `slide`.
     cells
-        Names (as in `obs_names`, or bare where unique), row numbers, or a boolean mask; or one name or number. Names
-        and numbers also settle the order; without them it is that of the file.
+        Names (as in `obs_names`, or bare where unique), row numbers, a slice of them, or a boolean mask; or one name
+        or number. Names and numbers also settle the order; without them it is that of the file.
     slides
         Names of slides.
 
@@ -131,7 +131,7 @@ def named_rows(index: CellIndex, cells: Cells) -> Rows:
     SelectionError
         If a name or number is not in the file, or a cell is asked for twice.
     """
-    array = np.atleast_1d(np.asarray(cells))
+    array = np.arange(len(index))[cells] if isinstance(cells, slice) else np.atleast_1d(np.asarray(cells))
     if array.dtype == bool:
         if array.shape != (len(index),):
             msg = f"{index.path}: cells= is a mask of {array.size:,}, the file has {len(index):,} cells."

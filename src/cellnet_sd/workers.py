@@ -135,7 +135,7 @@ def workers_of(client: "Client | str | None", n_threads: int) -> Iterator[Worker
     Raises
     ------
     ValueError
-        If the client is an asynchronous one.
+        If the client is an asynchronous one, or the address is none.
     OSError
         If there is no scheduler at the address.
     """
@@ -145,6 +145,7 @@ def workers_of(client: "Client | str | None", n_threads: int) -> Iterator[Worker
     if isinstance(client, str):
         from distributed import Client
 
+        _check_address(client)
         with Client(client, set_as_default=False) as opened:
             yield Cluster(opened)
         return
@@ -152,3 +153,16 @@ def workers_of(client: "Client | str | None", n_threads: int) -> Iterator[Worker
         msg = "client= is an asynchronous Client. Pass one that was made without asynchronous=True, or an address."
         raise ValueError(msg)
     yield Cluster(client)
+
+
+def _check_address(client: str) -> None:
+    """See that there is a place to ask: distributed would ask for half a minute."""
+    from distributed.comm.addressing import parse_address, parse_host_port
+
+    scheme, place = parse_address(client)
+    try:
+        if scheme != "inproc":
+            parse_host_port(place)
+    except ValueError as error:
+        msg = f"client={client!r} is no address of a scheduler. Pass one such as 'tcp://192.168.0.1:8786'."
+        raise ValueError(msg) from error

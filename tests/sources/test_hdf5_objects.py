@@ -69,6 +69,9 @@ def test_an_empty_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
         check_is_hdf5(tmp_path / "a.h5")
     with pytest.raises(LayoutError, match="directory"):
         check_is_hdf5(tmp_path)
+    (tmp_path / "zarr.json").touch()
+    with pytest.raises(LayoutError, match="open_store"):
+        check_is_hdf5(tmp_path)
     with pytest.raises(FileNotFoundError):
         check_is_hdf5(tmp_path / "b.h5")
 

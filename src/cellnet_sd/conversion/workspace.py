@@ -107,6 +107,9 @@ class Workspace:
         except _AT_FAULT:
             shutil.rmtree(self.folder)
             raise
+        except KeyboardInterrupt:
+            say(f"Interrupted. {self._kept}.")
+            raise
         except CellNetError as error:
             if self.n_done == 0:
                 shutil.rmtree(self.folder)

@@ -7,7 +7,6 @@ import numpy as np
 
 from cellnet_sd.drawing.style import BAR, FADED, N_COLOURS, UNKNOWN_COLOUR, colours_of, new_figure, wrapped
 from cellnet_sd.drawing.subject import subject
-from cellnet_sd.errors import SelectionError
 from cellnet_sd.layout import LABELS
 
 if TYPE_CHECKING:
@@ -30,20 +29,14 @@ _REST: Final = "others"
 
 def draw_composition(obj: Any, *, by: str, label: str, others: Sequence[str] | None, table: str) -> "Figure":
     """Draw what cells there are; see `cellnet_sd.pl.composition`."""
-    obs = subject(obj, table=table).obs
-    _require(obs, [by, label, *(others or ())])
+    of = subject(obj, table=table)
+    of.require([by, label, *(others or ())])
+    obs = of.obs
     names = [name for name in (LABELS if others is None else others) if name in obs and name != label]
     counts = {name: _counts(obs[name], _VALUES_SHOWN) for name in names}
     crossed = _crossed(obs, by, label)
     several = {name: count for name, count in counts.items() if len(count) > 1}
     return _draw(crossed, colours_of(obs, label), several, _constants(counts), by)
-
-
-def _require(obs: "pd.DataFrame", names: Sequence[str]) -> None:
-    for name in names:
-        if name not in obs:
-            msg = f"obs has no column {name!r}; it has {', '.join(map(str, obs.columns))}."
-            raise SelectionError(msg)
 
 
 def _counts(column: "pd.Series", shown: int) -> "pd.Series":

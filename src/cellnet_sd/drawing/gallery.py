@@ -51,6 +51,8 @@ def draw_gallery(
 ) -> "Figure":
     """Draw the cards of some cells; see `cellnet_sd.pl.gallery`."""
     of = subject(obj, source=source, table=table)
+    if contents.label not in LABELS:  # those are drawn where they are there
+        of.require([contents.label])
     labels = of.obs.get(contents.label)
     rows = diverse_rows(labels, len(of.obs), n, seed) if cells is None else of.rows(cells)
     if not len(rows):

@@ -52,6 +52,19 @@ class Subject:
         """One row per cell."""
         return self.holder.obs
 
+    def require(self, columns: Sequence[str]) -> None:
+        """See that `obs` has some columns.
+
+        Raises
+        ------
+        SelectionError
+            If one is not there.
+        """
+        for name in columns:
+            if name not in self.obs:
+                msg = f"obs has no column {name!r}; it has {', '.join(map(str, self.obs.columns))}."
+                raise SelectionError(msg)
+
     def rows(self, cells: Sequence[str] | Sequence[int] | NDArray[Any]) -> Rows:
         """Return the rows of cells given by name, number or mask.
 
@@ -66,7 +79,7 @@ class Subject:
         numbers = asked.astype(np.int64) if asked.dtype.kind in "iu" else self.obs.index.get_indexer(asked.tolist())
         outside = (numbers < 0) | (numbers >= len(self.obs))
         if outside.any():
-            msg = f"cells={asked[outside][0]!r} is not among the {len(self.obs):,} cells."
+            msg = f"cells={asked[outside].tolist()[0]!r} is not among the {len(self.obs):,} cells."
             raise SelectionError(msg)
         return numbers
 

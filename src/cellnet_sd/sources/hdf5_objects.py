@@ -77,10 +77,15 @@ def _handle(path: Path) -> AbstractContextManager[Any]:
     return nullcontext(path)
 
 
+_FOLDER = "directory", "pass one of its files"
+
+
 def check_is_hdf5(path: Path) -> None:
     """Raise an error that says what `path` is, unless it starts like an HDF5 file."""
     if path.is_dir():
-        msg = f"{path} is a directory. Cell-NET is read from an HDF5 file: pass one of its files."
+        is_store = any((path / name).exists() for name in ("zarr.json", ".zgroup"))
+        kind, way = ("Zarr store", "cellnet_sd.open_store reopens what convert wrote") if is_store else _FOLDER
+        msg = f"{path} is a {kind}. Cell-NET is read from an HDF5 file: {way}."
         raise LayoutError(msg)
     with path.open("rb") as file:
         if file.seek(0, 2) == 0:

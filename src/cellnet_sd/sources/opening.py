@@ -140,7 +140,10 @@ def _guess(path: Path) -> str:
     except (KeyError, OSError, RuntimeError, ValueError):  # whatever libhdf5 makes of a damaged root
         return "What it holds cannot be listed."
     if {"obs", "var"} <= names:
-        return "It looks like an AnnData file: read it with anndata.read_h5ad."
+        return (
+            "It looks like an AnnData file: read it with cellnet_sd.open_store if convert wrote it, else with "
+            "anndata.read_h5ad."
+        )
     if "matrix" in names:
         return "It looks like a 10x matrix: read it with scanpy.read_10x_h5."
     return f"At its root are {', '.join(sorted(names)[:5])}." if names else "It is an HDF5 file with nothing in it."
