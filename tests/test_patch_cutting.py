@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -12,9 +13,10 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import shapely
 import spatialdata as sd
 from spatialdata import bounding_box_query
-from spatialdata.transformations import Affine, set_transformation
+from spatialdata.transformations import Affine, Translation, get_transformation, set_transformation
 
 import cellnet_sd as cn
 from cellnet_sd.components.images import Block
@@ -224,6 +226,109 @@ def test_what_a_cropped_slide_no_longer_holds_is_white_and_counted(
         shown = ((y >= low[1]) & (y < high[1]))[:, None] & ((x >= low[0]) & (x < high[0]))
         np.testing.assert_array_equal(patch[shown], whole[shown])
         assert (patch[~shown] == 255).all()
+
+
+WIDE = np.array([[150.0, 200.0], [700.0, 600.0]])
+
+
+def cropped(sdata: sd.SpatialData, box: Any = WIDE, system: str = "slide_1") -> sd.SpatialData:
+    """Return what is in a box, corner by corner, x then y."""
+    with quiet():
+        return bounding_box_query(
+            sdata, ["x", "y"], min_coordinate=box[0], max_coordinate=box[1], target_coordinate_system=system
+        )
+
+
+def in_whole(box: sd.SpatialData, truth: cn.datasets.SyntheticTissue, low: Any, high: Any) -> tuple[Any, np.ndarray]:
+    """Return the cells of a box, and which of them have all of their patch in it, as far as 2 pixels from its edge."""
+    cells = truth.cells.set_index("name", drop=False).loc[box["table"].obs["cell_id"]]
+    begins = np.floor(cells[["x", "y"]].to_numpy()).astype(int) - CELL // 2
+    return cells, ((begins > np.asarray(low) + 2) & (begins + CELL < np.asarray(high) - 2)).all(axis=1)
+
+
+def assert_exact(box: sd.SpatialData, truth: cn.datasets.SyntheticTissue, low: Any, high: Any) -> None:
+    cells, whole = in_whole(box, truth, low, high)
+    assert whole.sum() > 2
+    with quiet() as caught:
+        got = cut(box)[whole]
+    assert not any("is not known" in str(each.message) for each in caught)
+    np.testing.assert_array_equal(got, plain(truth.path, cells[whole], "cell"))
+
+
+@pytest.mark.parametrize("by", [(0.0, 0.0), (0.3, 0.7), (0.5, 0.3), (0.0, 1.2)])
+@pytest.mark.parametrize("form", ["read", "stored", "written"])
+def test_those_of_boxes_between_pixels_are_the_stored_ones(
+    truth: cn.datasets.SyntheticTissue, store: Path, tmp_path: Path, form: str, by: tuple[float, float]
+) -> None:
+    whole = cn.open_store(store) if form != "read" else cn.read(truth.path, expression=False, ccc=False)
+    low, high = np.add(WIDE, by)
+    box = cropped(whole, [low, high])
+    if form == "written":
+        box.write(tmp_path / "box.zarr")
+        box = sd.read_zarr(tmp_path / "box.zarr")
+    assert_exact(box, truth, low, high)
+
+
+def test_those_of_a_box_in_micrometres_and_of_a_polygon_are_too(truth: cn.datasets.SyntheticTissue) -> None:
+    low, high = WIDE + 0.4
+    with quiet():
+        sdata = cn.read(truth.path, expression=False, ccc=False, mpp=0.7, images=("tissue",))
+        area = sd.polygon_query(sdata, shapely.box(*low, *high), target_coordinate_system="slide_1")
+    scale = get_transformation(sdata["slide_1_tissue"], "slide_1").to_affine_matrix(("x",), ("x",))[0, 0]
+    assert scale != 1
+    with quiet():
+        whole, names = cut(sdata), sdata["table"].obs_names
+        for box in (cropped(sdata, np.array([low, high]) * 0.7, "slide_1_um"), area):
+            lazy = cn.patches(box, from_slide=True)
+            shown = ~(lazy.values == 255).all(axis=3).any(axis=(1, 2))
+            assert shown.sum() > 2
+            rows = names.get_indexer(box["table"].obs_names)
+            np.testing.assert_array_equal(lazy.values[shown], whole[rows][shown])
+
+
+def test_what_two_boxes_leave_is_exact_or_warned_of(truth: cn.datasets.SyntheticTissue, stored: sd.SpatialData) -> None:
+    low, high = np.array([[159.3, 211.7], [680.3, 580.7]])
+    assert_exact(cropped(cropped(stored, np.add(WIDE, [0.7, 0.3])), [low, high]), truth, low, high)
+    twice = cropped(cropped(stored, WIDE + 0.3), [low + 0.4, high])  # both too far by one: two, or none
+    with quiet() as caught:
+        cn.patches(twice, "cell", from_slide=True)
+    said = "\n".join(str(each.message) for each in caught)
+    assert re.search(r"slide_1 begins is not known.*Crop the whole slide once.*leave from_slide out", said)
+
+
+def test_a_crop_whose_own_coarser_levels_are_gone_is_warned_of_and_not_written(
+    truth: cn.datasets.SyntheticTissue, own: Path, tmp_path: Path
+) -> None:
+    with quiet():
+        sdata = cn.open_store(cn.convert(own, tmp_path / "own.zarr", expression=False, ccc=False, **ONE_PIXEL_EACH))
+    own.unlink()
+    box = cropped(sdata, WIDE + 0.3)
+    cells, whole = in_whole(box, truth, *WIDE)
+    box.tables["table"] = box["table"][whole].copy()
+    _, said = rewritten(box, tmp_path / "out.h5")
+    assert "cell patches are cut from the rebuilt slide" in said
+    np.testing.assert_array_equal(cn.patches(tmp_path / "out.h5").values, plain(truth.path, cells[whole], "cell"))
+    image = box["slide_1_tissue"]["scale0"]["image"]
+    for broken in (image, _with_noise(box["slide_1_tissue"])):
+        box.images["slide_1_tissue"] = broken
+        with pytest.warns(CellNetWarning, match="cropped image of slide_1 begins is not known"):
+            cn.patches(box, "cell", from_slide=True)
+        _, said = rewritten(box, tmp_path / "out.h5")
+        assert "cell patches are not written" in said
+
+
+def _with_noise(element: Any) -> Any:
+    """Return an image whose coarser level is not its own."""
+    element = element.copy(deep=True)
+    coarse = element["scale1"]["image"]
+    coarse.data = coarse.data ^ 1
+    return element
+
+
+def test_an_image_moved_by_part_of_a_pixel_is_refused(stored: sd.SpatialData) -> None:
+    set_transformation(stored["slide_1_tissue"], Translation([3.4, 2.0], axes=("y", "x")), "slide_1")
+    with pytest.raises(LayoutError, match="'slide_1_tissue' no longer lies"):
+        cn.patches(stored, "cell", from_slide=True)
 
 
 def test_a_cell_without_a_position_is_white_and_counted_and_one_without_a_patch_is_cut(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cellnet_sd import keys, placement
 from cellnet_sd.components.images import Frame
+from cellnet_sd.cropping import Place, place_of
 from cellnet_sd.errors import CellNetWarning, LayoutError
 from cellnet_sd.layout import Component
 from cellnet_sd.notes import provenance
@@ -67,21 +68,24 @@ class SlideCuts:
         """
         code, names = pd.factorize(adata.obs[keys.SLIDE])
         sizes = _sizes(sdata, adata, level, list(map(str, names)))
-        slides = tuple(SlideImage.of(sdata, name, own) for name, own in sizes.items())
+        slides: list[SlideImage] = []
         top, left = np.zeros((2, len(adata)), np.int64)
         is_inside = np.zeros(len(adata), bool)
-        for at, (name, image) in enumerate(zip(sizes, slides, strict=True)):
+        for at, (name, own) in enumerate(sizes.items()):
             here = np.flatnonzero(code == at)
-            top[here], left[here], is_inside[here] = image.windows(_positions(sdata, adata, name, here))
+            positions = _positions(sdata, adata, name, here)
+            slides.append(SlideImage.of(sdata, name, own, positions))
+            top[here], left[here], is_inside[here] = slides[at].windows(positions)
         _warn_outside(int((~is_inside).sum()), len(adata))
-        return cls(Path(str(sdata.path or "SpatialData")), slides, code, top, left, is_inside)
+        _warn_unsure([name for name, image in zip(sizes, slides, strict=True) if not image.place.is_sure])
+        return cls(Path(str(sdata.path or "SpatialData")), tuple(slides), code, top, left, is_inside)
 
     @classmethod
     def exact(cls, sdata: "SpatialData", adata: "AnnData", level: str) -> Self | None:
         """Return the windows of the cells of a table if all are known to equal the patches that were stored.
 
         `None` if patches disagreed about a slide when they were looked at, cell patches were not the centres of tissue
-        patches, or an image does not hold a window in whole.
+        patches, an image does not hold a window in whole, or which pixel a crop of it begins at is not known.
         """
         agreements, anchored = (provenance(sdata, key) for key in (keys.TISSUE_AGREEMENT, keys.ANCHORED))
         slides = adata.obs[keys.SLIDE].astype(str).unique() if keys.SLIDE in adata.obs else ("",)
@@ -95,7 +99,7 @@ class SlideCuts:
                 cuts = cls.of(sdata, adata, level)
         except LayoutError:
             return None
-        return cuts if cuts.is_inside.all() else None
+        return cuts if cuts.is_inside.all() and all(slide.place.is_sure for slide in cuts.slides) else None
 
     @property
     def frame(self) -> Frame:
@@ -136,22 +140,19 @@ class SlideImage:
     ----------
     pixels
         (c, y, x), all channels in a chunk.
-    scale
-        Pixels of the slide per pixel of the image.
-    corner
-        Its pixel at the top left, y then x, in its own pixels from the slide's corner.
+    place
+        How it lies on the slide.
     sizes
         Of what is cut from it.
     """
 
     pixels: "Array"
-    scale: float
-    corner: tuple[int, int]
+    place: Place
     sizes: _Sizes
 
     @classmethod
-    def of(cls, sdata: "SpatialData", slide: str, sizes: _Sizes) -> Self:
-        """Return the rebuilt slide of a SpatialData.
+    def of(cls, sdata: "SpatialData", slide: str, sizes: _Sizes, positions: NDArray[np.float64]) -> Self:
+        """Return the rebuilt slide of a SpatialData, which has cells at `positions`.
 
         Raises
         ------
@@ -166,9 +167,12 @@ class SlideImage:
             msg = f"There is no image {name!r} to cut patches from. {_WAY_OUT}"
             raise LayoutError(msg)
         element = sdata.images[name]
-        scale, corner = _place(element, name, slide)
+        place = place_of(element, slide, positions[np.isfinite(positions).all(axis=1)])
+        if place is None:
+            msg = f"The image {name!r} no longer lies on the coordinate system {slide!r} as it was rebuilt. {_WAY_OUT}"
+            raise LayoutError(msg)
         finest = element if isinstance(element, DataArray) else get_pyramid_levels(element, n=0)
-        return cls(finest.transpose("c", "y", "x").data.rechunk({0: -1}), scale, corner, sizes)
+        return cls(finest.transpose("c", "y", "x").data.rechunk({0: -1}), place, sizes)
 
     @property
     def frame(self) -> Frame:
@@ -182,10 +186,10 @@ class SlideImage:
         beyond the image.
         """
         is_known = np.isfinite(positions).all(axis=1)
-        found = placement.corners(np.where(is_known[:, None], positions, 0), *self.sizes.tissue, self.scale)
+        found = placement.corners(np.where(is_known[:, None], positions, 0), *self.sizes.tissue, self.place.scale)
         is_inside, begins = is_known, []
         for corner, start, own, tissue, length in zip(
-            found, self.corner, *self.sizes, self.pixels.shape[1:], strict=True
+            found, self.place.corner, *self.sizes, self.pixels.shape[1:], strict=True
         ):
             begin = np.where(is_known, corner + tissue // 2 - own // 2 - start, -own)
             is_inside = is_inside & (begin >= 0) & (begin + own <= length)
@@ -302,21 +306,6 @@ def _warn_of_differences(sdata: "SpatialData") -> None:
         warnings.warn(msg, CellNetWarning, stacklevel=6)
 
 
-def _place(element: Any, name: str, slide: str) -> tuple[float, tuple[int, int]]:
-    """Return the scale and the corner of an image of a slide, as `SlideImage` has them."""
-    from spatialdata.transformations import get_transformation
-
-    systems = get_transformation(element, get_all=True)
-    axes = ("y", "x")
-    matrix = systems[slide].to_affine_matrix(axes, axes) if slide in systems else np.zeros((3, 3))
-    scale = float(matrix[0, 0])
-    if scale <= 0 or not np.array_equal(matrix[:2, :2], scale * np.eye(2)):
-        msg = f"The image {name!r} no longer lies on the coordinate system {slide!r} as it was rebuilt. {_WAY_OUT}"
-        raise LayoutError(msg)
-    y, x = np.rint(matrix[:2, 2] / scale).astype(int).tolist()
-    return scale, (y, x)
-
-
 def _positions(sdata: "SpatialData", adata: "AnnData", slide: str, here: NDArray[np.intp]) -> NDArray[np.float64]:
     """Return the positions of cells of a slide, in its pixels.
 
@@ -345,6 +334,16 @@ def _positions(sdata: "SpatialData", adata: "AnnData", slide: str, here: NDArray
 def _warn_outside(n_outside: int, n_cells: int) -> None:
     if n_outside:
         msg = f"The windows of {n_outside:,} of {n_cells:,} cells reach beyond the image of their slide: white there."
+        warnings.warn(msg, CellNetWarning, stacklevel=4)
+
+
+def _warn_unsure(slides: Sequence[str]) -> None:
+    if slides:
+        msg = (
+            f"At which pixel the cropped image of {', '.join(slides)} begins is not known: SpatialData may record each "
+            "crop one pixel off, and coarser levels of it, which would tell, are too few, too plain or not its own. "
+            f"What is cut is right if all boxes were at whole pixels. Crop the whole slide once. {_WAY_OUT}"
+        )
         warnings.warn(msg, CellNetWarning, stacklevel=4)
 
 
