@@ -114,6 +114,7 @@ def test_those_of_files_with_patches_of_different_sizes_are_padded(
             cell["images/cell_patch"] = centre
     with quiet():
         sdata = cn.read([truth.path, path], expression=False, ccc=False, images=("tissue",))
+    with pytest.warns(CellNetWarning, match=r"64 by 64 px in \w*tissue and 1 more, 32 by 32 px.* to 64 by 64 px"):
         got = cut(sdata)
     expected = plain(truth.path, truth.cells, "cell")
     n = len(expected)
@@ -293,7 +294,7 @@ def test_what_two_boxes_leave_is_exact_or_warned_of(truth: cn.datasets.Synthetic
     with quiet() as caught:
         cn.patches(twice, "cell", from_slide=True)
     said = "\n".join(str(each.message) for each in caught)
-    assert re.search(r"slide_1 begins is not known.*Crop the whole slide once.*leave from_slide out", said)
+    assert re.search(r"slide_1_tissue begins is not known.*Crop the whole slide once.*leave from_slide out", said)
 
 
 def test_a_crop_whose_own_coarser_levels_are_gone_is_warned_of_and_not_written(
@@ -311,7 +312,7 @@ def test_a_crop_whose_own_coarser_levels_are_gone_is_warned_of_and_not_written(
     image = box["slide_1_tissue"]["scale0"]["image"]
     for broken in (image, _with_noise(box["slide_1_tissue"])):
         box.images["slide_1_tissue"] = broken
-        with pytest.warns(CellNetWarning, match="cropped image of slide_1 begins is not known"):
+        with pytest.warns(CellNetWarning, match="cropped image slide_1_tissue begins is not known"):
             cn.patches(box, "cell", from_slide=True)
         _, said = rewritten(box, tmp_path / "out.h5")
         assert "cell patches are not written" in said
@@ -398,6 +399,8 @@ def test_patches_are_written_from_the_slide_when_the_file_is_gone(
     own.unlink()
     with pytest.raises(SourceMovedError, match=r"is gone.* Or pass from_slide=True, which cuts cell patches"):
         cn.patches(sdata, "cell")
+    with pytest.raises(SourceMovedError, match=r"is gone.* images\['slide_1_wsi'\] and 1 more"):
+        cn.patches(sdata, "wsi")
     out, said = rewritten(sdata, tmp_path / "out.h5")
     assert_same_patches(out, truth)
     for level in ("cell", "tissue"):

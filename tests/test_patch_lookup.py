@@ -135,8 +135,17 @@ def test_patches_of_two_files_in_one_table(two: list[ad.AnnData], unique: str | 
 def test_patches_of_two_files_of_different_sizes_are_padded(adata: ad.AnnData, tmp_path: Path) -> None:
     with quiet():
         other = cn.read_anndata(write_cells(tmp_path / "b.h5", first=50, side=6))
-        stack = cn.patches(ad.concat([adata, other], index_unique="-"))
+    both = ad.concat([adata, other], index_unique="-")
+    said = r"cell patches are 4 by 4 px in .*a\.h5, 6 by 6 px in .*b\.h5: padded all round with white to 6 by 6 px"
+    with pytest.warns(CellNetWarning, match=said) as caught:
+        stack = cn.patches(both)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    with quiet() as caught:
         values = stack.values
+        cn.patches(both, "tissue")  # all of one size
+        cn.write(both, tmp_path / "both.h5")  # each in its own size
+    assert not any("padded" in str(each.message) for each in caught)
     assert stack.shape == (2 * N, 6, 6, 3)
     assert values[N + 3].min() == values[N + 3].max() == 53
     assert (values[3] == 3).all(axis=-1).sum() == 16

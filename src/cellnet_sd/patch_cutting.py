@@ -17,9 +17,9 @@ from cellnet_sd import keys, placement
 from cellnet_sd.components.images import Frame
 from cellnet_sd.cropping import Place, place_of
 from cellnet_sd.errors import CellNetWarning, LayoutError
+from cellnet_sd.frames import common_frame
 from cellnet_sd.layout import Component
 from cellnet_sd.notes import provenance
-from cellnet_sd.patch_lookup import common_frame
 from cellnet_sd.settings import settings
 from cellnet_sd.sources.base import Raw, Rows, Unreadable
 
@@ -77,7 +77,7 @@ class SlideCuts:
             slides.append(SlideImage.of(sdata, name, own, positions))
             top[here], left[here], is_inside[here] = slides[at].windows(positions)
         _warn_outside(int((~is_inside).sum()), len(adata))
-        _warn_unsure([name for name, image in zip(sizes, slides, strict=True) if not image.place.is_sure])
+        _warn_unsure([slide.name for slide in slides if not slide.place.is_sure])
         return cls(Path(str(sdata.path or "SpatialData")), tuple(slides), code, top, left, is_inside)
 
     @classmethod
@@ -104,7 +104,12 @@ class SlideCuts:
     @property
     def frame(self) -> Frame:
         """The frame that holds the windows of all slides."""
-        return common_frame([slide.frame for slide in self.slides])
+        return common_frame(list(self.frames.values()))
+
+    @property
+    def frames(self) -> dict[str, Frame]:
+        """The frame of the windows of each slide, by the name of its image."""
+        return {slide.name: slide.frame for slide in self.slides}
 
     def present(self, component: Component) -> NDArray[np.bool_]:  # noqa: ARG002
         """Return which cells have a window: all, whether they had a patch or not."""
@@ -138,6 +143,8 @@ class SlideImage:
 
     Parameters
     ----------
+    name
+        Of its element.
     pixels
         (c, y, x), all channels in a chunk.
     place
@@ -146,6 +153,7 @@ class SlideImage:
         Of what is cut from it.
     """
 
+    name: str
     pixels: "Array"
     place: Place
     sizes: _Sizes
@@ -172,7 +180,7 @@ class SlideImage:
             msg = f"The image {name!r} no longer lies on the coordinate system {slide!r} as it was rebuilt. {_WAY_OUT}"
             raise LayoutError(msg)
         finest = element if isinstance(element, DataArray) else get_pyramid_levels(element, n=0)
-        return cls(finest.transpose("c", "y", "x").data.rechunk({0: -1}), place, sizes)
+        return cls(name, finest.transpose("c", "y", "x").data.rechunk({0: -1}), place, sizes)
 
     @property
     def frame(self) -> Frame:
@@ -337,10 +345,10 @@ def _warn_outside(n_outside: int, n_cells: int) -> None:
         warnings.warn(msg, CellNetWarning, stacklevel=4)
 
 
-def _warn_unsure(slides: Sequence[str]) -> None:
-    if slides:
+def _warn_unsure(names: Sequence[str]) -> None:
+    if names:
         msg = (
-            f"At which pixel the cropped image of {', '.join(slides)} begins is not known: SpatialData may record each "
+            f"At which pixel the cropped image {', '.join(names)} begins is not known: SpatialData may record each "
             "crop one pixel off, and coarser levels of it, which would tell, are too few, too plain or not its own. "
             f"What is cut is right if all boxes were at whole pixels. Crop the whole slide once. {_WAY_OUT}"
         )

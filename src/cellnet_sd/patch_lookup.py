@@ -1,7 +1,7 @@
 """Finding the patches of an object's cells again: in the file they came from, or in the object's image elements."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
@@ -14,6 +14,7 @@ from cellnet_sd.components import images
 from cellnet_sd.components.images import Frame
 from cellnet_sd.errors import LayoutError, SourceMovedError
 from cellnet_sd.findings import Choices
+from cellnet_sd.frames import common_frame, warn_of_padding
 from cellnet_sd.identity import Identity
 from cellnet_sd.layout import PATCHES, Component
 from cellnet_sd.notes import provenance
@@ -70,7 +71,8 @@ def patches(
     xarray.DataArray
         (cell, y, x, c), channels last whatever was stored, uint8 or float as stored; coordinate `cell` holds the names
         of the cells. Lazy per row: `patches(obj)[rows].values` reads those rows only. Cells without a patch are white,
-        with a warning that counts them.
+        with a warning that counts them. Patches of files or slides whose sizes differ are padded with white to the
+        largest, with a warning.
 
     Raises
     ------
@@ -93,20 +95,27 @@ def patches(
         return of_source(opened, level, np.arange(len(opened.index)), opened.index.obs_names().tolist())
     adata, sdata = (obj.tables[table], obj) if hasattr(obj, "tables") else (cast("AnnData", obj), None)
     found = _found(adata, sdata, level, source, Access.of(engine, n_threads))
+    warn_of_padding(found.frames, level, stacklevel=2)
     return images.patch_array(found, component, np.arange(len(adata)), adata.obs_names.tolist(), found.frame)
 
 
 def _found(
     adata: "AnnData", sdata: "SpatialData | None", level: str, source: "str | Path | UPath | None", access: Access
 ) -> "PatchSource":
-    """Find the patches of a table's cells; where they are gone, the error says whether the slide still shows them."""
+    """Find the patches of a table's cells; where they are gone, the error says which image still shows them."""
     try:
         return PatchSource.of(adata, sdata, level, source, access)
     except SourceMovedError as error:
-        held = [] if sdata is None or level not in _ELEMENTS else list(sdata.images)
-        if not any(keys.tissue_image(str(slide)) in held for slide in adata.obs[keys.SLIDE].unique()):
+        image_of = keys.wsi_image if level == "wsi" else keys.tissue_image
+        names = [image_of(str(slide)) for slide in adata.obs[keys.SLIDE].unique()] if keys.SLIDE in adata.obs else []
+        held = [name for name in names if sdata is not None and name in sdata.images]
+        if not held:
             raise
-        msg = f"{error} Or pass from_slide=True, which cuts {level} patches from the rebuilt slide."
+        way = f"pass from_slide=True, which cuts {level} patches from the rebuilt slide"
+        if level == "wsi":  # which cells had one is not known to the object, and a crop of it is none
+            way = f"take the WSI images that the object holds, one per slide: images[{held[0]!r}]"
+            way += f" and {len(held) - 1:,} more" if held[1:] else ""
+        msg = f"{error} Or {way}."
         raise SourceMovedError(msg) from error
 
 
@@ -124,6 +133,7 @@ def _cut(obj: Any, level: str, source: "str | Path | UPath | None", table: str) 
         raise ValueError(msg)
     adata = obj.tables[table]
     cuts = SlideCuts.of(obj, adata, level)
+    warn_of_padding(cuts.frames, level, stacklevel=3)
     return images.patch_array(cuts, component_of(level), np.arange(len(adata)), adata.obs_names.tolist(), cuts.frame)
 
 
@@ -180,6 +190,8 @@ class PatchSource:
         Of each cell: its place, and its row there; -1 where an element has no patch of it.
     frame
         The frame that holds all of them.
+    frames
+        That of each place, by its name.
     """
 
     path: Path
@@ -187,6 +199,7 @@ class PatchSource:
     place: NDArray[np.intp]
     row: NDArray[np.int64]
     frame: Frame
+    frames: dict[str, Frame]
 
     @classmethod
     def of(
@@ -222,8 +235,9 @@ class PatchSource:
             _reopen(source_path(source or name), access, adata, name, row[place == at], np.flatnonzero(place == at))
             for at, name in enumerate(names)
         )
-        frame = common_frame([frame_of(opened, level) for opened in sources])
-        return cls(source_path(source or names[0]), sources, place, row, frame)
+        found = [frame_of(opened, level) for opened in sources]
+        frames = dict(zip(map(str, names), found, strict=True))
+        return cls(source_path(source or names[0]), sources, place, row, common_frame(found), frames)
 
     @classmethod
     def _from_elements(cls, adata: "AnnData", sdata: "SpatialData", level: str) -> "PatchSource | None":
@@ -236,7 +250,9 @@ class PatchSource:
             return None
         places = tuple(_Element(sdata.images[name]) for name in names)
         row = adata.obs[column].to_numpy(dtype=np.int64)
-        return cls(Path(str(sdata.path or "SpatialData")), places, place, row, common_frame([p.frame for p in places]))
+        frames = {name: place.frame for name, place in zip(names, places, strict=True)}
+        path = Path(str(sdata.path or "SpatialData"))
+        return cls(path, places, place, row, common_frame(list(frames.values())), frames)
 
     def present(self, component: Component) -> NDArray[np.bool_]:
         """Return which cells have a patch."""
@@ -374,22 +390,3 @@ def _alike(found: NDArray[Any], expected: NDArray[Any]) -> bool:
     return np.array_equal(found, expected) or all(
         str(b) == str(a) or str(b).startswith(f"{a}-") for a, b in zip(found, expected, strict=True)
     )
-
-
-def common_frame(frames: Sequence[Frame]) -> Frame:
-    """Return the frame that holds all of `frames`.
-
-    Raises
-    ------
-    LayoutError
-        If they differ in dtype.
-    """
-    if len({frame.dtype for frame in frames}) > 1:
-        msg = (
-            f"The files' patches are {' and '.join(sorted({frame.dtype for frame in frames}))}: take them file by file."
-        )
-        raise LayoutError(msg)
-    height, width, channels = np.max([frame.shape for frame in frames], axis=0).tolist()
-    padded = any(frame.shape[:2] != (height, width) or frame.padded for frame in frames)
-    widened = any(frame.channels != channels or frame.widened for frame in frames)
-    return replace(frames[0], height=height, width=width, channels=channels, padded=padded, widened=widened)
