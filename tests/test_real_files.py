@@ -244,6 +244,25 @@ def test_lung_is_written_as_it_was_read(lung: Path, tmp_path: Path) -> None:
     assert list(again.uns["ccc_pairs"]) == list(sdata["table"].uns["ccc_pairs"])
 
 
+# --- both ------------------------------------------------------------------------------------------------------------
+
+
+def test_both_are_written_as_they_were_read(her2st: Path, lung: Path, tmp_path: Path) -> None:
+    with quiet():
+        sdata = cn.read([her2st, lung], expression=False, ccc=False)
+        again = cn.read(cn.write(sdata, tmp_path / "both.h5"), expression=False, ccc=False)
+    assert set(again.coordinate_systems) == set(sdata.coordinate_systems)
+    for what in ("mpp", "wsi_scale"):
+        assert again.attrs["cellnet_sd"][what] == sdata.attrs["cellnet_sd"][what]
+    for name, circles in sdata.shapes.items():
+        np.testing.assert_allclose(again.shapes[name]["radius"], circles["radius"])
+    for slide in [*HER2ST_SLIDES, "NCBI858"]:
+        system = f"{slide}_wsi"
+        np.testing.assert_array_equal(
+            placed_scale(again.images[system], slide), placed_scale(sdata.images[system], slide)
+        )
+
+
 # --- SpatialData's own store -----------------------------------------------------------------------------------------
 
 

@@ -1,10 +1,10 @@
 """The verb that writes: `write`, an object back to the Cell-NET layout in its canonical spelling."""
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import numpy as np
@@ -15,7 +15,8 @@ from cellnet_sd.components import attribute_columns, attributes, captions, ccc, 
 from cellnet_sd.components.attribute_codecs import to_json
 from cellnet_sd.components.attributes import Spellings
 from cellnet_sd.errors import LayoutError, SourceMovedError
-from cellnet_sd.layout import CCC_LAYOUT_KEY, MPP_KEYS, PATCHES, WSI_SCALE_KEYS, Component
+from cellnet_sd.grouping import Grouping
+from cellnet_sd.layout import CCC_LAYOUT_KEY, PATCHES, Component
 from cellnet_sd.notes import Notes, provenance
 from cellnet_sd.patch_cutting import SlideCuts
 from cellnet_sd.patch_lookup import PatchSource
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from upath import UPath
 
 _BATCH = 256
+_STORES: Final = {".zarr", ".h5ad"}
 
 
 def write(
@@ -77,7 +79,9 @@ def write(
     SourceMovedError
         If patches are to be copied and their file is gone.
     LayoutError
-        If the object holds something that the layout cannot, or has no such table.
+        If the object holds something that the layout cannot, two cells of one name among it, or has no such table.
+    ValueError
+        If `path` ends in `.zarr` or `.h5ad`: `convert` makes these of Cell-NET files, and `sdata.write` of an object.
     OSError
         If the disk is full: nothing of the file is left.
     """
@@ -85,6 +89,7 @@ def write(
         msg = f"write takes a SpatialData or AnnData, not the path {str(obj)!r}: read it first."
         raise TypeError(msg)
     require_local(path, "it writes a local file. Copy that there.")
+    _check_ending(Path(path))
     adata, sdata = (_table_of(obj, table), obj) if hasattr(obj, "tables") else (obj, None)
     notes = Notes(str(path))
     record = _Object(adata, sdata, source, notes)
@@ -97,10 +102,10 @@ def write(
         feature_types=record.var_column(keys.FEATURE_TYPES),
         pair_names=None if encoded is None else encoded.pairs,
         slide_names=record.slide_names,
-        cell_order=record.cell_order,
+        cell_order=record.grouping.cell_order,
         wsi_images=record.wsi_images,
-        root_attrs=record.root_attrs | ({} if encoded is None else {CCC_LAYOUT_KEY: encoded.layout}),
-        container_attrs=record.container_attrs,
+        root_attrs={} if encoded is None else {CCC_LAYOUT_KEY: encoded.layout},
+        container_attrs=record.grouping.attrs,
         overwrite=overwrite,
     )
     with sink:
@@ -108,6 +113,15 @@ def write(
             sink.append(record.records(batch, encoded))
     notes.speak()
     return Path(path)
+
+
+def _check_ending(path: Path) -> None:
+    if path.suffix.lower() in _STORES:
+        msg = (
+            f"{path}: write makes a Cell-NET HDF5 file, which does not end in {path.suffix}. Of Cell-NET files, "
+            "cellnet_sd.convert makes a store; of an object, its own writer does, such as sdata.write."
+        )
+        raise ValueError(msg)
 
 
 def _table_of(sdata: "SpatialData", table: str) -> "AnnData":
@@ -127,6 +141,7 @@ def _note_losses(adata: "AnnData", encoded: "ccc.EncodedCCC | None", record: "_O
     if adata.layers:
         layers = ", ".join(adata.layers)
         record.notes.warn_of(f"layers are not written: {layers}. Cell-NET holds one expression profile")
+    record.notes.warn_of(*record.grouping.unsaid)
 
 
 @dataclass(frozen=True)
@@ -162,17 +177,9 @@ class _Object:
         return np.array(self.adata.obs[keys.SLIDE].astype(str), dtype=object)
 
     @cached_property
-    def containers(self) -> NDArray[np.object_]:
-        """The group each cell is written to: where it was, else one per slide where there are several."""
-        if keys.CONTAINER in self.adata.obs:
-            return np.array(self.adata.obs[keys.CONTAINER].astype(str), dtype=object)
-        stored: Mapping[str, str] = provenance(self.adata, "containers")
-        names = sorted(set(self.slides))
-        if set(names) <= stored.keys() and (self.wsi_images or len(names) == 1 or len(set(stored.values())) > 1):
-            group_of = stored
-        else:
-            group_of = {name: name if len(names) > 1 else "" for name in names}
-        return np.array([group_of[slide] for slide in self.slides], dtype=object)
+    def grouping(self) -> Grouping:
+        """Where each cell is written."""
+        return Grouping.of(self.adata, self.slides, self.wsi_images)
 
     @property
     def slide_names(self) -> list[str] | None:
@@ -181,42 +188,6 @@ class _Object:
             return None
         original = provenance(self.adata, "slides")
         return [str(original.get(slide, slide)) for slide in dict.fromkeys(self.slides)]
-
-    @cached_property
-    def names(self) -> list[str]:
-        """Name of the group of each cell."""
-        return [str(name).rsplit("/", 1)[-1] for name in self.adata.obs_names]
-
-    @property
-    def cell_order(self) -> list[str] | None:
-        """Paths of all cells in row order, if cells of several containers take turns; `None` if they do not."""
-        runs = 1 + int((self.containers[1:] != self.containers[:-1]).sum())
-        if runs <= len(set(self.containers)):
-            return None
-        return [f"{group}/{name}".lstrip("/") for group, name in zip(self.containers, self.names, strict=True)]
-
-    @cached_property
-    def root_attrs(self) -> dict[str, Any]:
-        """Scales that all slides share."""
-        return {name: values.popitem()[1] for name, values in self._scales() if len(set(values.values())) == 1}
-
-    @cached_property
-    def container_attrs(self) -> dict[str, dict[str, float]]:
-        """Scales of each container, where slides differ in them."""
-        attrs: dict[str, dict[str, float]] = {}
-        group_of = dict(zip(self.slides, self.containers, strict=True))
-        for name, values in self._scales():
-            if len(set(values.values())) > 1 and len(set(group_of.values())) == len(group_of):
-                for slide, value in values.items():
-                    attrs.setdefault(group_of[slide], {})[name] = value
-        return attrs
-
-    def _scales(self) -> Iterator[tuple[str, dict[str, float]]]:
-        for name, what in ((MPP_KEYS[0], "mpp"), (WSI_SCALE_KEYS[0], "wsi_scale")):
-            known = provenance(self.adata, what)
-            values = {slide: known[slide] for slide in set(self.slides) if known.get(slide) is not None}
-            if len(values) == len(set(self.slides)):
-                yield name, values
 
     # --- images ------------------------------------------------------------------------------------------------------
 
@@ -344,8 +315,8 @@ class _Object:
         """Return the cells at `rows` as records."""
         wsi = self.has_wsi[rows]
         return Records(
-            names=[self.names[row] for row in rows],
-            containers=self.containers[rows].tolist(),
+            names=[self.grouping.names[row] for row in rows],
+            containers=self.grouping.groups[rows].tolist(),
             expression=self._profiles(rows),
             attributes=[self.documents[row] for row in rows],
             captions=[self.captions[row] for row in rows],
