@@ -284,3 +284,10 @@ def test_what_cannot_be_found_is_an_error_that_says_why(adata: ad.AnnData, path:
         cn.patches(adata)
     with pytest.raises(FileNotFoundError):
         cn.patches(path.with_name("nowhere.h5"))
+
+
+@pytest.mark.parametrize("from_slide", [True, False])
+def test_a_table_that_is_not_there_is_named(sdata: sd.SpatialData, from_slide: bool) -> None:
+    sdata["mine"] = sdata.tables.pop("table")
+    with pytest.raises(LayoutError, match=r"no table 'table' of cells \(tables: 'mine'\)\. Pass table="):
+        cn.patches(sdata, "cell", from_slide=from_slide)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cellnet_sd import keys
-from cellnet_sd.errors import CellNetWarning
+from cellnet_sd.errors import CellNetWarning, LayoutError
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -70,6 +70,21 @@ def warn(sentence: str, stacklevel: int = 2) -> None:
 def bulleted(title: str, sentences: Iterable[str]) -> str:
     """Return sentences as a list under a title."""
     return "\n- ".join([title, *sentences])
+
+
+def table_in(sdata: "SpatialData", table: str) -> "AnnData":
+    """Return a table of a SpatialData.
+
+    Raises
+    ------
+    LayoutError
+        If there is none of that name.
+    """
+    if table not in sdata.tables:
+        held = ", ".join(map(repr, sdata.tables)) or "none"
+        msg = f"{sdata.path or 'The SpatialData'} has no table {table!r} of cells (tables: {held}). Pass table=."
+        raise LayoutError(msg)
+    return sdata.tables[table]
 
 
 def provenance(obj: "AnnData | SpatialData", what: str) -> Any:

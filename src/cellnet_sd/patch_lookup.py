@@ -17,7 +17,7 @@ from cellnet_sd.findings import Choices
 from cellnet_sd.frames import common_frame, warn_of_padding
 from cellnet_sd.identity import Identity
 from cellnet_sd.layout import PATCHES, Component
-from cellnet_sd.notes import provenance
+from cellnet_sd.notes import provenance, table_in
 from cellnet_sd.rows import CellOrder
 from cellnet_sd.sources.access import Access, Engine
 from cellnet_sd.sources.base import Packed, Raw, Source, Unreadable
@@ -81,8 +81,9 @@ def patches(
     SourceMovedError
         If the file is gone or is another one, and the object has no such stacks.
     LayoutError
-        If there are no patches of this level, or the object does not say where its cells came from. With `from_slide`,
-        if the image of a slide is missing or moved, or cell patches were not cut from it at its scale.
+        If there are no patches of this level, no such table, or the object does not say where its cells came from.
+        With `from_slide`, if the image of a slide is missing or moved, or cell patches were not cut from it at its
+        scale.
     ValueError
         If there is no such level; or with `from_slide`, if it is `"wsi"`, `obj` is no SpatialData, or `source` is
         given.
@@ -93,7 +94,7 @@ def patches(
     if is_path(obj):
         opened = open_source(cast("str | Path | UPath", obj), engine=engine, n_threads=n_threads)
         return of_source(opened, level, np.arange(len(opened.index)), opened.index.obs_names().tolist())
-    adata, sdata = (obj.tables[table], obj) if hasattr(obj, "tables") else (cast("AnnData", obj), None)
+    adata, sdata = (table_in(obj, table), obj) if hasattr(obj, "tables") else (cast("AnnData", obj), None)
     found = _found(adata, sdata, level, source, Access.of(engine, n_threads))
     warn_of_padding(found.frames, level, stacklevel=2)
     return images.patch_array(found, component, np.arange(len(adata)), adata.obs_names.tolist(), found.frame)
@@ -131,7 +132,7 @@ def _cut(obj: Any, level: str, source: "str | Path | UPath | None", table: str) 
     if reasons := [reason for reason, holds in unfit.items() if holds]:
         msg = f"from_slide=True cuts cell and tissue patches from slides of a SpatialData: {', and '.join(reasons)}."
         raise ValueError(msg)
-    adata = obj.tables[table]
+    adata = table_in(obj, table)
     cuts = SlideCuts.of(obj, adata, level)
     warn_of_padding(cuts.frames, level, stacklevel=3)
     return images.patch_array(cuts, component_of(level), np.arange(len(adata)), adata.obs_names.tolist(), cuts.frame)

@@ -17,7 +17,7 @@ from cellnet_sd.components.attributes import Spellings
 from cellnet_sd.errors import LayoutError, SourceMovedError
 from cellnet_sd.grouping import Grouping
 from cellnet_sd.layout import CCC_LAYOUT_KEY, PATCHES, Component
-from cellnet_sd.notes import Notes, provenance
+from cellnet_sd.notes import Notes, provenance, table_in
 from cellnet_sd.patch_cutting import SlideCuts
 from cellnet_sd.patch_lookup import PatchSource
 from cellnet_sd.problems import Problems
@@ -90,7 +90,7 @@ def write(
         raise TypeError(msg)
     require_local(path, "it writes a local file. Copy that there.")
     _check_ending(Path(path))
-    adata, sdata = (_table_of(obj, table), obj) if hasattr(obj, "tables") else (obj, None)
+    adata, sdata = (table_in(obj, table), obj) if hasattr(obj, "tables") else (obj, None)
     notes = Notes(str(path))
     record = _Object(adata, sdata, source, notes)
     encoded = ccc.encode(adata)
@@ -122,14 +122,6 @@ def _check_ending(path: Path) -> None:
             "cellnet_sd.convert makes a store; of an object, its own writer does, such as sdata.write."
         )
         raise ValueError(msg)
-
-
-def _table_of(sdata: "SpatialData", table: str) -> "AnnData":
-    if table not in sdata.tables:
-        held = ", ".join(map(repr, sdata.tables)) or "none"
-        msg = f"{sdata.path or 'The SpatialData'} has no table {table!r} of cells (tables: {held}). Pass table=."
-        raise LayoutError(msg)
-    return sdata.tables[table]
 
 
 def _note_losses(adata: "AnnData", encoded: "ccc.EncodedCCC | None", record: "_Object") -> None:

@@ -14,7 +14,7 @@ from cellnet_sd import keys
 from cellnet_sd.drawing.style import is_known
 from cellnet_sd.errors import LayoutError, SelectionError
 from cellnet_sd.handle import CellNetFile, open_file
-from cellnet_sd.notes import provenance
+from cellnet_sd.notes import provenance, table_in
 from cellnet_sd.patch_lookup import patches
 from cellnet_sd.sources.paths import is_path
 
@@ -143,10 +143,12 @@ def subject(obj: Any, *, source: str | Path | None = None, table: str = keys.TAB
     ------
     TypeError
         If it is none of SpatialData, AnnData, `CellNetFile` and a path.
+    LayoutError
+        If a SpatialData has no such table.
     """
     if is_path(obj):
         obj = open_file(obj)
-    holder = obj.tables[table] if hasattr(obj, "tables") else obj
+    holder = table_in(obj, table) if hasattr(obj, "tables") else obj
     if not isinstance(holder, CellNetFile) and not hasattr(holder, "obs"):
         msg = f"{type(obj).__name__} is none of SpatialData, AnnData, CellNetFile and a path."
         raise TypeError(msg)
