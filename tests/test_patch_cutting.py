@@ -429,6 +429,24 @@ def test_what_cannot_be_cut_exactly_is_not_written_and_every_kind_is_named(own: 
     assert "wsi patches" not in said
 
 
+def test_a_cropped_overview_is_not_written_as_that_of_the_slide(own: Path, tmp_path: Path) -> None:
+    with quiet():
+        sdata = cn.open_store(cn.convert(own, tmp_path / "own.zarr", expression=False, ccc=False, **ONE_PIXEL_EACH))
+        expected = sdata.images["slide_1_wsi"].values
+        box = {"min_coordinate": [200, 200], "max_coordinate": [900, 900]}
+        crop = sd.bounding_box_query(sdata, ("x", "y"), target_coordinate_system="slide_1", **box)
+    assert crop.images["slide_1_wsi"].shape < expected.shape
+    out, _ = rewritten(crop, tmp_path / "out.h5")
+    with quiet():
+        again = cn.read(out, expression=False, ccc=False)
+    np.testing.assert_array_equal(again.images["slide_1_wsi"].values, expected)
+    own.unlink()
+    out, said = rewritten(crop, tmp_path / "out.h5")
+    assert "wsi patches are not written" in said
+    with h5py.File(out) as root:
+        assert "WSI_patch" not in next(iter(root["slide_1"].values())).get("images", ())
+
+
 # --- refused ---------------------------------------------------------------------------------------------------------
 
 

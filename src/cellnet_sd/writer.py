@@ -1,6 +1,6 @@
 """The verb that writes: `write`, an object back to the Cell-NET layout in its canonical spelling."""
 
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -189,9 +189,8 @@ class _Object:
         found = {}
         stored = self.has("wsi")
         for slide in dict.fromkeys(self.slides):
-            name = keys.wsi_image(slide)
-            if self.sdata is not None and name in self.sdata.images:
-                found[slide] = np.moveaxis(np.asarray(self.sdata.images[name].data), 0, -1)
+            if slide in self._whole_wsi:
+                found[slide] = np.moveaxis(np.asarray(self._whole_wsi[slide].data), 0, -1)
             elif (there := np.flatnonzero(stored & (self.slides == slide))).size:
                 image = self.patches("wsi", there[:1])[0]
                 assert image is not None  # `has` said so
@@ -245,11 +244,17 @@ class _Object:
             return None
         return SlideCuts.exact(self.sdata, self.adata, level)
 
+    @cached_property
+    def _whole_wsi(self) -> dict[str, Any]:
+        """The WSI images that the object holds, by slide; not those that were cropped: the layout places none."""
+        held = {} if self.sdata is None else self.sdata.images
+        named = {slide: keys.wsi_image(slide) for slide in set(self.slides)}
+        return {slide: held[name] for slide, name in named.items() if name in held and not _is_moved(held[name])}
+
     @property
     def _holds_wsi(self) -> bool:
         """Whether the object holds the WSI images of all its slides."""
-        held: Container[str] = () if self.sdata is None else self.sdata.images
-        return all(keys.wsi_image(slide) in held for slide in set(self.slides))
+        return set(self.slides) <= self._whole_wsi.keys()
 
     def has(self, level: str) -> NDArray[np.bool_]:
         """Return which cells have a patch of a level."""
@@ -345,3 +350,12 @@ class _Object:
         if (single.data != matrix.data).any():
             self.notes.warn_of("values of X were rounded: Cell-NET holds float32")
         return single
+
+
+def _is_moved(image: Any) -> bool:
+    """Whether an image does not begin at the corner of its slide, as after a crop."""
+    from spatialdata.transformations import get_transformation
+
+    axes = ("y", "x")
+    systems = get_transformation(image, get_all=True).values()
+    return any(system.to_affine_matrix(axes, axes)[:2, 2].any() for system in systems)
