@@ -252,7 +252,8 @@ def test_both_are_written_as_they_were_read(her2st: Path, lung: Path, tmp_path: 
         sdata = cn.read([her2st, lung], expression=False, ccc=False)
         again = cn.read(cn.write(sdata, tmp_path / "both.h5"), expression=False, ccc=False)
     assert set(again.coordinate_systems) == set(sdata.coordinate_systems)
-    for what in ("mpp", "wsi_scale"):
+    assert set(again.images) == set(sdata.images)
+    for what in ("mpp", "wsi_scale", "patch_sizes"):
         assert again.attrs["cellnet_sd"][what] == sdata.attrs["cellnet_sd"][what]
     for name, circles in sdata.shapes.items():
         np.testing.assert_allclose(again.shapes[name]["radius"], circles["radius"])

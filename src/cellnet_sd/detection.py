@@ -5,7 +5,7 @@ error, which only reading that component raises.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -40,6 +40,8 @@ Rows = NDArray[np.int64]
 
 SAMPLE = 64
 """Cells that are looked at for each finding."""
+WINDOWS = ("cell", "tissue")
+"""The levels of the patches that each cell has of its own."""
 _FORMS_SAMPLED = 64
 _PAIRS_SAMPLED = 24
 _BY_CALLER = "as the caller says"
@@ -57,7 +59,7 @@ def detect(source: Source) -> CellIndex:
     source, findings = Sampled(source), source.index.findings
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", CellNetWarning)
-        for step in (_expression, _frames, _anchor, _slides, _ccc, _reach):
+        for step in (_expression, _frames, _slide_frames, _anchor, _slides, _ccc, _reach):
             findings = step(source, findings)
     said = tuple(str(warning.message) for warning in caught if issubclass(warning.category, CellNetWarning))
     for warning in caught:
@@ -159,6 +161,31 @@ def _frames(source: Source, findings: Findings) -> Findings:
     return msgspec.structs.replace(findings, frames=frames, errors=errors)
 
 
+def _slide_frames(source: Source, findings: Findings) -> Findings:
+    """Find the frames of each slide's own patches, if those of the file differ: it may be made of several."""
+    frames = {level: frame for level, frame in findings.frames.items() if level in WINDOWS}
+    unlike = [level for level, frame in frames.items() if frame.padded or frame.widened]
+    if not unlike or len(findings.slides) == 1:
+        return findings
+    slides = [
+        msgspec.structs.replace(
+            slide, frames={level: own for level in unlike if (own := _own_frame(source, level, rows))}
+        )
+        for slide, rows in zip(findings.slides, source.index.rows_of_slides(), strict=True)
+    ]
+    return msgspec.structs.replace(findings, slides=tuple(slides))
+
+
+def _own_frame(source: Source, level: str, rows: Rows) -> images.Frame | None:
+    """Return the frame of the patches of some cells; `None` if it is to be told from those of the whole file only."""
+    component = PATCHES[level]
+    raws = source.fetch(component, sample_rows(source.index, component, among=rows))
+    try:
+        return images.detect_frame(raws, component, str(source.path))
+    except LayoutError:
+        return None
+
+
 def _one_per_wsi(index: CellIndex) -> Rows:
     """Return a row of each of at most `SAMPLE` WSI images, spread evenly: an image may take hundreds of MB."""
     images_of, first = np.unique(index.wsi, return_index=True)
@@ -176,17 +203,32 @@ def _anchor(source: Source, findings: Findings) -> Findings:
     index = source.index
     both = np.flatnonzero(index.has(Component.CELL_PATCH) & index.has(Component.TISSUE_PATCH))
     rows = sample_rows(index, Component.CELL_PATCH, among=both)
-    cell, tissue = (_decoded(source, findings, level, rows) for level in ("cell", "tissue"))
-    agrees = placement.anchor_agrees(cell, tissue)
-    words = f"the cell patch is the centre of the tissue patch in {agrees.sum()} of {len(rows)} cells looked at"
-    return msgspec.structs.replace(findings, anchor_words=words, anchored=(int(agrees.sum()), len(rows)))
+    n_agreeing = 0
+    for frames, here in rows_by_frames(index, findings, rows):
+        cell, tissue = (_decoded(source, frames[level], level, here) for level in WINDOWS)
+        n_agreeing += int(placement.anchor_agrees(cell, tissue).sum())
+    words = f"the cell patch is the centre of the tissue patch in {n_agreeing} of {len(rows)} cells looked at"
+    return msgspec.structs.replace(findings, anchor_words=words, anchored=(n_agreeing, len(rows)))
 
 
-def _decoded(source: Source, findings: Findings, level: str, rows: Rows) -> NDArray[Any]:
+def rows_by_frames(index: CellIndex, findings: Findings, rows: Rows) -> Iterator[tuple[dict[str, images.Frame], Rows]]:
+    """Yield some rows by the frames of the cell and tissue patches of their slides, which come by level."""
+    per_slide = [
+        {level: frame for level in WINDOWS if (frame := findings.frame_of(slide, level)) is not None}
+        for slide in findings.slides
+    ]
+    for number, frames in enumerate(per_slide):
+        if per_slide.index(frames) == number:
+            alike = [slide for slide, others in enumerate(per_slide) if others == frames]
+            if len(here := rows[np.isin(index.slides[rows], alike)]):
+                yield frames, here
+
+
+def _decoded(source: Source, frame: images.Frame, level: str, rows: Rows) -> NDArray[Any]:
     """Return the patches of cells at `rows`, (n, H, W, C); background where they cannot be read."""
     component = PATCHES[level]
     raws = source.fetch(component, rows)
-    return images.decode(raws, rows, findings.frames[level], component, lenient(source))[0]
+    return images.decode(raws, rows, frame, component, lenient(source))[0]
 
 
 # --- slides ----------------------------------------------------------------------------------------------------------
@@ -224,7 +266,7 @@ def _slide_mpp(source: Source, findings: Findings, slide: SlideFinding, rows: Ro
     if (stated := _stated_number(source.index, MPP_KEYS, rows)) is not None:
         return msgspec.structs.replace(slide, mpp=stated[0], mpp_words=stated[1])
     positions = source.index.obsm.get(SPATIAL)
-    frame = findings.frames.get("tissue")
+    frame = findings.frame_of(slide, "tissue")
     if positions is None or frame is None or frame.padded:
         return slide
     have = rows[source.index.has(Component.TISSUE_PATCH, rows)]
@@ -232,7 +274,7 @@ def _slide_mpp(source: Source, findings: Findings, slide: SlideFinding, rows: Ro
     use = have[np.unique(pairs)]
     if not len(use):
         return slide
-    found = placement.window_mpp(_decoded(source, findings, "tissue", use), positions[use])
+    found = placement.window_mpp(_decoded(source, frame, "tissue", use), positions[use])
     return msgspec.structs.replace(slide, mpp=found.mpp, mpp_words=found.words)
 
 
@@ -250,9 +292,10 @@ def _slide_wsi(source: Source, findings: Findings, slide: SlideFinding, rows: Ro
         return msgspec.structs.replace(slide, wsi_scale=stated[0], wsi_words=stated[1])
     positions = index.obsm.get(SPATIAL)
     use = sample_rows(index, Component.TISSUE_PATCH, 2 * SAMPLE, among=rows)
-    if positions is None or "tissue" not in findings.frames or not len(use):
+    window = findings.frame_of(slide, "tissue")
+    if positions is None or window is None or not len(use):
         return msgspec.structs.replace(slide, wsi_words="its scale is unknown: no positions or no tissue patches")
-    found = placement.register_wsi(image, _decoded(source, findings, "tissue", use), positions[use])
+    found = placement.register_wsi(image, _decoded(source, window, "tissue", use), positions[use])
     return msgspec.structs.replace(slide, wsi_scale=found.scale, wsi_words=found.words)
 
 

@@ -119,7 +119,7 @@ def _plan(found: Pictures, piece: Piece, levels: Sequence[str], patches: Sequenc
             found.mosaics.append(SlidePicture(keys.tissue_image(slide.name), mosaic, slide))
             found.agreements[slide.name] = _compared(mosaic, slide, notes)
         if "cell" in levels:
-            found.stacks += _stacks(source, adata, rows, here, slide.name, patches)
+            found.stacks += _stacks(source, adata, rows, here, slide, patches)
 
 
 def plan_circles(pieces: Sequence[Piece]) -> dict[str, Circles]:
@@ -158,11 +158,11 @@ def _cells_of_slides(source: Source, adata: "AnnData") -> Iterator[tuple[SlideFi
 def slide_mosaic(source: Source, slide: SlideFinding, rows: Rows, notes: Notes) -> images.Mosaic | None:
     """Return how the slide of the cells at `rows` is rebuilt from their tissue patches; `None` if it cannot be.
 
-    Cells without a patch or a finite position take no part, nor do those whose patch is smaller than the others:
-    what of it was padded is not known before it is read.
+    Cells without a patch or a finite position take no part, nor do those whose patch is smaller than the others
+    of the slide: what of it was padded is not known before it is read.
     """
     findings = source.index.findings
-    frame, positions = findings.frames.get("tissue"), source.index.obsm.get(keys.SPATIAL)
+    frame, positions = findings.frame_of(slide, "tissue"), source.index.obsm.get(keys.SPATIAL)
     if (error := findings.errors.get(Component.TISSUE_PATCH)) is not None:
         notes.warn_of(f"slides are not rebuilt: {error}")
         return None
@@ -175,7 +175,7 @@ def slide_mosaic(source: Source, slide: SlideFinding, rows: Rows, notes: Notes) 
     )
     if not placed.all():
         left_out = f"slide {slide.name}: {int((~placed).sum()):,} tissue patches take no part in it"
-        notes.warn_of(f"{left_out}: no finite position, or damaged, or smaller than the others")
+        notes.warn_of(f"{left_out}: no finite position, or damaged, or smaller than the others of the slide")
     rows = rows[placed]
     if not len(rows):
         return None
@@ -218,16 +218,16 @@ def _compared(mosaic: images.Mosaic, slide: SlideFinding, notes: Notes) -> image
 
 
 def _stacks(
-    source: Source, adata: "AnnData", rows: Rows, here: NDArray[np.intp], slide: str, patches: Sequence[str]
+    source: Source, adata: "AnnData", rows: Rows, here: NDArray[np.intp], slide: SlideFinding, patches: Sequence[str]
 ) -> Iterator[StackPicture]:
-    names = {"cell": keys.cell_patches(slide), "tissue": keys.tissue_patches(slide)}
+    names = {"cell": keys.cell_patches(slide.name), "tissue": keys.tissue_patches(slide.name)}
     for level in patches:
-        frame = source.index.findings.frames.get(level)
+        frame = source.index.findings.frame_of(slide, level)
         with_patch = here[source.index.has(PATCHES[level], rows[here])]
         if frame is None or not len(with_patch):
             continue
         stack = images.PatchStack(source, PATCHES[level], rows[with_patch], adata.obs_names[with_patch], frame)
-        yield StackPicture(names[level], stack, slide)
+        yield StackPicture(names[level], stack, slide.name)
 
 
 def _annotating(adata: "AnnData") -> "AnnData":

@@ -59,6 +59,8 @@ class SlideFinding(msgspec.Struct, frozen=True):
     wsi_scale: float | None = None
     """Slide pixels per pixel of the WSI image."""
     wsi_words: str = "no WSI image"
+    frames: dict[str, Frame] = {}
+    """The common frame of its cell and tissue patches, by level, if the patches of the file are not all alike."""
 
 
 class Findings(msgspec.Struct, frozen=True):
@@ -86,6 +88,11 @@ class Findings(msgspec.Struct, frozen=True):
     """What the user should know of the scan, in full sentences."""
     notes: tuple[str, ...] = ()
     """What the user should know, in full sentences."""
+
+    def frame_of(self, slide: SlideFinding, level: str) -> Frame | None:
+        """Return the common frame of a slide's patches: its own, else that of the file; `None` if there is none."""
+        own = slide.wsi_frame if level == "wsi" else slide.frames.get(level)
+        return own or self.frames.get(level)
 
     @property
     def slides_words(self) -> str:

@@ -34,7 +34,7 @@ from cellnet_sd.sources.facts import FormColumn, Stated, StoredForm
 from cellnet_sd.sources.locations import Located
 from cellnet_sd.sources.paths import beside, file_name, is_remote
 
-VERSION = 4
+VERSION = 5
 SUFFIX = ".cnindex"
 _METADATA, _DIGEST, _LOCATED = b"cellnet_sd", b"cellnet_sd_digest", b"cellnet_sd_at:"
 _NAME, _CONTAINER, _SLIDE, _WSI, _CAPTION = "name", "container", "slide", "wsi", "caption"

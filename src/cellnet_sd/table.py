@@ -243,7 +243,6 @@ class TableBuilder:
         if self.index.unknown:
             self.notes.warn_of(f"what is no part of the layout was not read: {self.index.unknown_words}")
         slides = self.index.slide_names()
-        sizes = {level: frame.shape[:2] for level, frame in self.index.findings.frames.items()}
         adata.uns[keys.PROVENANCE] = {
             "source": json.dumps([str(self.source.path)]),
             "taken": json.dumps(self.notes.all, ensure_ascii=False),
@@ -256,7 +255,7 @@ class TableBuilder:
                 {slide.name: slide.original for slide in self.index.findings.slides}, ensure_ascii=False
             ),
             "mpp": json.dumps({slide.name: slide.mpp for slide in self.index.findings.slides}, ensure_ascii=False),
-            keys.PATCH_SIZES: json.dumps(dict.fromkeys(slides, sizes), ensure_ascii=False),
+            keys.PATCH_SIZES: json.dumps(dict(self._patch_sizes()), ensure_ascii=False),
             keys.ANCHORED: json.dumps(dict.fromkeys(slides, self.index.findings.anchored), ensure_ascii=False),
             "wsi_scale": json.dumps({s.name: s.wsi_scale for s in self.index.findings.slides}, ensure_ascii=False),
             "without_ccc": json.dumps(self._without_ccc(adata), ensure_ascii=False),
@@ -265,6 +264,13 @@ class TableBuilder:
             "choices": json.dumps(_stated(self.source.choices), ensure_ascii=False),
             "version": _version(),
         }
+
+    def _patch_sizes(self) -> Iterator[tuple[str, dict[str, tuple[int, int]]]]:
+        """Yield height and width of the patches of each slide, by level."""
+        findings = self.index.findings
+        for slide in findings.slides:
+            frames = {level: findings.frame_of(slide, level) for level in findings.frames}
+            yield slide.name, {level: frame.shape[:2] for level, frame in frames.items() if frame is not None}
 
     def _not_read(self) -> Iterator[str]:
         """Yield the components that the file has and that were not asked for."""

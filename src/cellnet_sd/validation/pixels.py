@@ -14,7 +14,7 @@ from cellnet_sd.components import images
 from cellnet_sd.components.images.decode import Stored
 from cellnet_sd.components.images.encoded import NotAnImageError
 from cellnet_sd.components.images.spelling import CHANNELS_FIRST, CHANNELS_LAST, read_patch
-from cellnet_sd.detection import lenient
+from cellnet_sd.detection import WINDOWS, lenient, rows_by_frames
 from cellnet_sd.errors import CellNetWarning
 from cellnet_sd.keys import SPATIAL
 from cellnet_sd.layout import PATCHES, POSITION_IN_WSI, Component
@@ -22,7 +22,6 @@ from cellnet_sd.matrix import batches
 from cellnet_sd.sources.base import Raw, Source
 from cellnet_sd.validation.tally import Tally
 
-_WINDOWS: Final = ("cell", "tissue")
 _ADVICE: Final = "Looking at such a patch raises: leave the cells out with where= or cells=."
 
 
@@ -41,27 +40,31 @@ class _Patches(NamedTuple):
 
 def check_windows(source: Source, tally: Tally) -> None:
     """Count the cell and tissue patches that are malformed, of another size, or do not show the same place."""
-    frames = {level: frame for level, frame in source.index.findings.frames.items() if level in _WINDOWS}
-    sound = {level: tally.sound(PATCHES[level]) for level in frames}
+    index = source.index
+    sound = {level: tally.sound(PATCHES[level]) for level in WINDOWS if level in index.findings.frames}
     rows = np.unique(np.concatenate([np.empty(0, np.int64), *sound.values()]))
-    for batch in batches(rows, 2 * sum(frame.nbytes for frame in frames.values()), "Checking patches"):
-        found = [_patches(source, tally, level, np.intersect1d(batch, sound[level])) for level in frames]
-        for patches, level in zip(found, frames, strict=True):
-            _check_sizes(tally, patches, PATCHES[level])
-        if len(found) == len(_WINDOWS):
-            by_level = dict(zip(frames, found, strict=True))
-            _check_anchor(tally, by_level["cell"].whole(), by_level["tissue"].whole())
+    for frames, here in rows_by_frames(index, index.findings, rows):
+        for batch in batches(here, 2 * sum(frame.nbytes for frame in frames.values()), "Checking patches"):
+            found = {
+                level: _patches(source, tally, (level, frame), np.intersect1d(batch, sound[level]))
+                for level, frame in frames.items()
+            }
+            for level, patches in found.items():
+                _check_sizes(tally, patches, PATCHES[level])
+            if len(found) == len(WINDOWS):
+                _check_anchor(tally, found["cell"].whole(), found["tissue"].whole())
 
 
-def _patches(source: Source, tally: Tally, level: str, rows: Rows) -> _Patches:
-    """Decode the patches of one batch; malformed ones are counted and left out."""
-    component, problems = PATCHES[level], lenient(source)
+def _patches(source: Source, tally: Tally, of: tuple[str, images.Frame], rows: Rows) -> _Patches:
+    """Decode the patches of one batch, `of` a level and in a frame; malformed ones are counted and left out."""
+    (level, frame), problems = of, lenient(source)
+    component = PATCHES[level]
     raws = source.fetch(component, rows)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CellNetWarning)  # padded and widened patches are counted here, all of them
-        pixels, present = images.decode(raws, rows, source.index.findings.frames[level], component, problems)
+        pixels, present = images.decode(raws, rows, frame, component, problems)
     tally.add_problems(problems.found, _ADVICE)
-    first = CHANNELS_FIRST in source.index.findings.frames[level].stored
+    first = CHANNELS_FIRST in frame.stored
     sizes = np.array([_size(raw, channels_first=first) for raw in raws], dtype=np.int64).reshape(-1, 3)
     return _Patches(rows[present], pixels[present], sizes[present])
 
@@ -115,7 +118,7 @@ def check_wsi(source: Source, tally: Tally) -> None:
         return
     slides: dict[int, _SlideImage] = {}
     for batch in batches(tally.sound(Component.WSI_PATCH), 2 * frame.nbytes, "Checking WSI patches"):
-        found = _patches(source, tally, "wsi", batch)
+        found = _patches(source, tally, ("wsi", frame), batch)
         odd = [row for row, image in _slide_images(found) if _another(slides, int(source.index.slides[row]), image)]
         reason = "another image than that of the first cell of its slide, which is the one taken"
         advice = "Name what tells the slides apart with slide_key=."
