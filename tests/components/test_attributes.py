@@ -100,6 +100,7 @@ def again(documents: list[dict[str, Any] | None], *, through_text: bool = True) 
 @example(
     documents=[{CELL_DIAMETER: text} for text in ("9.0 µm", "9 µm", "09.00µm", "9", "9000 nm", "0.009 mm", " 9 um ")]
 )
+@example(documents=[{CELL_DIAMETER: "385nm"}, {CELL_DIAMETER: "220.355um"}])
 @example(documents=[{POSITION_IN_WSI: "(nan, nan)"}, {POSITION_IN_WSI: [None, None]}, {POSITION_IN_WSI: "(1, nan)"}])
 @example(documents=[{"x": math.inf}, {"x": "a"}, {"x": [math.nan]}])
 @example(documents=[{CELL_DIAMETER: 9}, {CELL_DIAMETER: 9.0}, {CELL_DIAMETER: "9"}, {CELL_DIAMETER: math.nan}])

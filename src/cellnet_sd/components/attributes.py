@@ -283,7 +283,8 @@ def _means_the_same(codec: Codec, stored: Any, spelled: Any) -> bool:
     if isinstance(codec, Position):
         return np.array_equal(Position.parse(stored), Position.parse(spelled), equal_nan=True)
     if isinstance(codec, Length):
-        return Length.parse(stored) == Length.parse(spelled)
+        # not what is parsed again: 220.355 µm in nm are 220354.99999999997, which are 220.35499999999996 µm
+        return bool(codec.values(np.array([Length.parse(stored)]))[0] == spelled)
     if isinstance(codec, Label):
         return bool((stored if isinstance(stored, str) else to_json(stored)) == spelled)
     return bool(stored == spelled)
