@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import fsspec
 import h5py
@@ -597,6 +598,7 @@ def bucket(tissue: SyntheticTissue) -> Iterator[dict[str, Any]]:
     server.start()
     host, port = server.get_host_and_port()
     options = {"key": "user", "secret": "never-shown", "endpoint_url": f"http://{host}:{port}"}
+    urlopen(f"{options['endpoint_url']}/moto-api/reset", data=b"")  # what an earlier server of this process has held
     files = fsspec.filesystem("s3", **options)
     files.mkdir("atlas")
     for path in (tissue.path, tissue.path.with_name("tissue.h5.cnindex")):
