@@ -62,6 +62,11 @@ class SlideFinding(msgspec.Struct, frozen=True):
     frames: dict[str, Frame] = {}
     """The common frame of its cell and tissue patches, by level, if the patches of the file are not all alike."""
 
+    @property
+    def mpp_text(self) -> str:
+        """µm per pixel, for a reader."""
+        return "unknown" if self.mpp is None else f"{self.mpp:.4g}"
+
 
 class Findings(msgspec.Struct, frozen=True):
     """What a file was taken to be."""

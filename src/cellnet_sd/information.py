@@ -179,9 +179,8 @@ def _genes(source: Source) -> str:
 def _slides(index: CellIndex) -> Iterator[str]:
     slides = index.findings.slides
     for slide in slides[:_SHOWN]:
-        scale = "unknown" if slide.mpp is None else f"{slide.mpp:.4g}"
         yield f"  {slide.name}: {slide.n_cells:,} cells"
-        yield f"    µm per pixel  {scale} ({slide.mpp_words})"
+        yield f"    µm per pixel  {slide.mpp_text} ({slide.mpp_words})"
         place = "" if slide.wsi_scale is None else f"{slide.wsi_scale:g} slide pixels per pixel ("
         yield f"    WSI image     {place}{slide.wsi_words}{')' if place else ''}"
     if len(slides) > _SHOWN:

@@ -319,8 +319,7 @@ def described(index: CellIndex) -> Iterator[str]:
         yield f"{level} patches: {frame.describe()}"
     yield f"anchor: {findings.anchor_words}"
     for slide in findings.slides:
-        scale = "unknown" if slide.mpp is None else f"{slide.mpp:.4g}"
-        yield f"slide {slide.name}: µm per pixel {scale} ({slide.mpp_words}); WSI: {slide.wsi_words}"
+        yield f"slide {slide.name}: µm per pixel {slide.mpp_text} ({slide.mpp_words}); WSI: {slide.wsi_words}"
 
 
 def gene_ids(var: pd.DataFrame) -> list[str] | None:
