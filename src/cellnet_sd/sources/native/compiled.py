@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numba
 import numpy as np
+from llvmlite.binding import Linkage
 from numba.core import typed_passes, types, untyped_passes
 from numba.core.codegen import JITCodeLibrary, get_host_cpu_features
 from numba.core.compiler import Compiler
@@ -104,6 +105,16 @@ class _EntryLibrary(JITCodeLibrary):
         if isinstance(library, _PartLibrary):
             for one in library.parts:
                 self.add_linking_library(one)
+
+    def _optimize_final_module(self) -> None:
+        """Make parts private to the function: LLVM then inlines those called once, and drops what no caller varies.
+
+        As numba links them, others might call them, so each array is passed as seven numbers or more on the stack.
+        """
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.linkage == Linkage.linkonce_odr:
+                function.linkage = "internal"
+        super()._optimize_final_module()
 
 
 class _PartCompiler(Compiler):
