@@ -21,7 +21,7 @@ from cellnet_sd.sources.native.codes import (
     SOFT,
     UNDEFINED,
 )
-from cellnet_sd.sources.native.compiled import Bytes, Ints, part
+from cellnet_sd.sources.native.compiled import Bytes, Ints, part, uint64
 from cellnet_sd.sources.native.primitives import (
     address,
     fail,
@@ -194,12 +194,11 @@ def _symbol(buf: Bytes, ctx: Ints, pos: int, names: int, size: int, links: Ints,
 @part
 def _name_size(buf: Bytes, ctx: Ints, pos: int, end: int) -> int:
     """Return the length of the name at `pos`, which a NUL must end before `end`."""
-    at = pos
-    while at < end and ctx[C_STATUS] == 0:
-        if u8(buf, ctx, at) == 0:
-            if at == pos:
-                fail(ctx, NAME)
-            return at - pos
-        at += 1
-    fail(ctx, NAME)
-    return 0
+    size = 0
+    if pos < end and within(buf, ctx, pos, end - pos):
+        while size < end - pos and buf[uint64(pos + size)] != 0:
+            size += 1
+    if size == 0 or size == end - pos:
+        fail(ctx, NAME)
+        return 0
+    return size

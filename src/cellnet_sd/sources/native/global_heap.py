@@ -14,6 +14,7 @@ from cellnet_sd.sources.native.codes import (
 from cellnet_sd.sources.native.compiled import Bytes, Ints, part
 from cellnet_sd.sources.native.primitives import (
     address,
+    expect,
     fail,
     has_signature,
     length,
@@ -67,6 +68,7 @@ def _object(buf: Bytes, ctx: Ints, collection: int, index: int) -> tuple[int, in
         if found == index:
             ctx[C_HEAP_INDEX] = index
             ctx[C_HEAP_AT] = after
+            expect(buf, after, _PREFIX)
             return pos + _PREFIX, size
         pos = after
     fail(ctx, HEAP_REFERENCE)

@@ -50,11 +50,16 @@ def grown(buf: Bytes, ctx: Ints, tables: Tables) -> Tables:
 @compiled
 def intern(buf: Bytes, ctx: Ints, tables: Tables, table: int, use: int, pos: int, size: int, tag: int) -> int:
     """Return the code of a message in a table; -1 on failure."""
-    entries, counts, hints = tables.entries, tables.counts, tables.hints
-    hint = hints[table, use & 15]
-    if hint >= 0 and _is(buf, ctx, entries, table, hint, pos, size, tag):
+    hint = tables.hints[table, use & 15]
+    if hint >= 0 and _is(buf, ctx, tables.entries, table, hint, pos, size, tag):
         return hint
-    slots = tables.slots
+    return _looked_up(buf, ctx, tables, table, use, pos, size, tag)
+
+
+@part
+def _looked_up(buf: Bytes, ctx: Ints, tables: Tables, table: int, use: int, pos: int, size: int, tag: int) -> int:
+    """Return the code of a message that is not the one met last."""
+    entries, counts, hints, slots = tables.entries, tables.counts, tables.hints, tables.slots
     slot = _hash(buf, ctx, pos, size, tag) & (slots.shape[1] - 1)
     code = slots[table, slot]
     while code >= 0 and not _is(buf, ctx, entries, table, code, pos, size, tag) and step(ctx):

@@ -117,8 +117,12 @@ def u64(buf: Bytes, ctx: Ints, pos: int) -> int:
     if pos < 0 or pos > buf.size - 8:
         fail(ctx, OUTSIDE)
         return 0
-    at = uint64(pos)
-    return int64(uint64(_word(buf, at)) | uint64(_word(buf, at + uint64(4))) << uint64(32))
+    return int64(_long(buf, uint64(pos)))
+
+
+@part
+def _long(buf: Bytes, at: int) -> int:
+    return uint64(uint64(_word(buf, at)) | uint64(_word(buf, at + uint64(4))) << uint64(32))
 
 
 @part
@@ -187,6 +191,8 @@ def same_bytes(buf: Bytes, ctx: Ints, first: int, second: int, size: int) -> boo
     if not (within(buf, ctx, first, size) and within(buf, ctx, second, size)):
         return False
     done = 0
+    while done <= size - 8 and _long(buf, uint64(first + done)) == _long(buf, uint64(second + done)):
+        done += 8
     while done < size and buf[uint64(first + done)] == buf[uint64(second + done)]:
         done += 1
     return done == size
