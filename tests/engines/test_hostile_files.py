@@ -580,6 +580,19 @@ def test_an_absurd_reply_of_the_guarded_process_is_an_error_of_ours(
         source.fetch(Component.EXPRESSION, [1])
 
 
+def test_references_that_all_name_one_long_value_are_not_as_many_copies_of_it(path: Path) -> None:
+    n, size = 1_000, 16
+    with h5py.File(path, "a") as root:
+        del root["gene_names"]
+        names = np.array(["x" * 200_000] + ["GENE"] * (n - 1), object)
+        at = root.create_dataset("gene_names", data=names).id.get_offset()
+    raw = bytearray(path.read_bytes())
+    raw[at : at + n * size] = raw[at : at + size] * n
+    path.write_bytes(raw)
+    with pytest.raises(CorruptFileError, match=r"plain\.h5: /gene_names: its references name 200,000,000 bytes, more"):
+        cn.open(path, index=False)
+
+
 def test_nothing_that_is_refused_is_an_answer(path: Path) -> None:
     with h5py.File(path, "a") as root:
         _huge(root)

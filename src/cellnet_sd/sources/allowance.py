@@ -16,6 +16,21 @@ def allowed_in_all(file_size: int) -> int:
     return max(ALWAYS_ALLOWED, MAX_INFLATION * file_size)
 
 
+def beyond_the_file(sizes: NDArray[np.int64], file_size: int) -> NDArray[np.intp]:
+    """Return which values that references name are more than the file can hold, all together.
+
+    Many references can name one long value: they would be as many copies of it. HDF5 stores a value for each.
+
+    Parameters
+    ----------
+    sizes
+        Bytes of each value.
+    file_size
+        Bytes of the file.
+    """
+    return np.flatnonzero(np.cumsum(sizes) > max(ALWAYS_ALLOWED, file_size))
+
+
 def too_large(declared: NDArray[Any], stored: NDArray[Any], file_size: int) -> NDArray[np.bool_]:
     """Return which values of a batch declare more bytes than can be stored.
 

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellnet_sd.layout import Component
-from cellnet_sd.sources.allowance import ALWAYS_ALLOWED, too_large
+from cellnet_sd.sources.allowance import beyond_the_file, too_large
 from cellnet_sd.sources.locations import CHUNK_COLUMNS, NULL, Filter, Layout, Located, Place, Ragged, StoredValue
 from cellnet_sd.sources.native.codes import Kind, Reason, Storage
 from cellnet_sd.sources.native.columns import Objects
 from cellnet_sd.sources.native.scan import Batch, NativeScan
-from cellnet_sd.sources.native_grouping import combined, combined_lists, distinct_runs, gathered
+from cellnet_sd.sources.native_grouping import combined, combined_lists, distinct_runs
 from cellnet_sd.sources.native_values import Bytes, damage, up_to_nul
 
 Ints = NDArray[np.int64]
@@ -314,8 +314,10 @@ class LocatedBatch:
         positions = np.repeat(attributes.address[rows], counts)
         sizes = np.repeat(np.where(varying, 0, attributes.size[rows]), counts)
         bad = self._resolve(rows[varying], np.repeat(varying, counts), positions, sizes)
-        bad = np.union1d(bad, self._beyond_the_file(sizes))
-        data, offsets = gathered(self.stored, positions, sizes)
+        beyond = beyond_the_file(sizes, self.stored.buf.size)
+        sizes[beyond] = 0
+        bad = np.union1d(bad, beyond)
+        data, offsets = self.stored.gathered(positions, sizes)
         flat, _ = distinct_runs(data, offsets)
         lists, _ = combined_lists(counts, flat.astype(np.int64))
         starts = np.cumsum(counts) - counts
@@ -335,21 +337,12 @@ class LocatedBatch:
             return np.empty(0, np.int64)
         attributes, dtypes = self.batch.attributes, self.scan.known.dtypes.values
         counts = attributes.size[rows] // self.stored.reference_size
-        references, _ = gathered(self.stored, attributes.address[rows], counts * self.stored.reference_size)
+        references, _ = self.stored.gathered(attributes.address[rows], counts * self.stored.reference_size)
         item = np.array([1 if d is None or d.kind == "vlen text" else d.dtype.itemsize for d in dtypes])
         items = np.repeat(item[attributes.dtype[rows]], counts)
         where = np.flatnonzero(at)
         positions[where], sizes[where], reasons = self.stored.resolve(references, items.astype(np.int64))
         return where[np.array(sorted(reasons), np.int64)]
-
-    def _beyond_the_file(self, sizes: Ints) -> NDArray[np.intp]:
-        """Return which values are more than the file can hold, all together, and make them empty.
-
-        Many references can name one long value: they would be as many copies of it.
-        """
-        beyond = np.flatnonzero(np.cumsum(sizes) > max(ALWAYS_ALLOWED, self.stored.buf.size))
-        sizes[beyond] = 0
-        return beyond
 
     def _value(self, row: int, runs: Sequence[bytes] | None) -> NamedValue:
         attributes, known = self.batch.attributes, self.scan.known

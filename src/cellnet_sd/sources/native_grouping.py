@@ -6,8 +6,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cellnet_sd.sources.native_values import Bytes
-
 Ints = NDArray[np.int64]
 
 
@@ -49,16 +47,6 @@ def combined_lists(counts: Ints, flat: Ints) -> tuple[NDArray[np.int32], NDArray
         firsts.append(rows[first])
         n_codes += len(first)
     return codes, np.concatenate([*firsts, np.empty(0, np.intp)])
-
-
-def gathered(stored: Bytes, positions: Ints, sizes: Ints) -> tuple[NDArray[np.uint8], Ints]:
-    """Return runs of bytes of the file one after the other, and where each begins."""
-    from cellnet_sd.sources.native.kernels import copy_runs
-
-    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    data = np.empty(offsets[-1], np.uint8)
-    copy_runs(stored.buf, stored.ctx.copy(), np.ascontiguousarray(positions), offsets, data)
-    return data, offsets
 
 
 def distinct_runs(data: NDArray[np.uint8], offsets: Ints) -> tuple[NDArray[np.int64], Any]:

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from cellnet_sd.sources.base import Compressed
 from cellnet_sd.sources.locations import MEMBER_COLUMNS, Layout, Located
-from cellnet_sd.sources.native_grouping import gathered
 from cellnet_sd.sources.native_values import Bytes
 
 Ints = NDArray[np.int64]
@@ -94,7 +93,7 @@ def _gathered(stored: Bytes, layouts: Sequence[Layout], members: Members, name: 
     n_elements = _by_layout(layouts, lambda layout: layout.n_elements)[code]
     dtype = np.dtype(layouts[int(code[0])].dtype)
     address = np.where(n_elements > 0, address, 0)
-    data, _ = gathered(stored, address, n_elements * dtype.itemsize)
+    data, _ = stored.gathered(address, n_elements * dtype.itemsize)
     return data.view(dtype), n_elements
 
 

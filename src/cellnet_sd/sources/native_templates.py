@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from cellnet_sd.components.documents import Documents, Kind, Values
 from cellnet_sd.sources.native.codes import CTX_SIZE
 from cellnet_sd.sources.native.templates import BOOL, FRACTION, INTEGER, NULL, STRING, match
-from cellnet_sd.sources.native_grouping import gathered
 from cellnet_sd.sources.native_values import Bytes, read_only
 
 if TYPE_CHECKING:
@@ -121,7 +120,7 @@ def _strings(texts: NDArray[np.uint8], begins: Ints, ends: Ints) -> "pa.Array":
     import pyarrow as pa
 
     null = begins < 0
-    data, offsets = gathered(Bytes(texts, np.zeros(CTX_SIZE, np.int64)), np.where(null, 0, begins), ends - begins)
+    data, offsets = Bytes(texts, np.zeros(CTX_SIZE, np.int64)).gathered(np.where(null, 0, begins), ends - begins)
     valid = pa.py_buffer(np.packbits(~null, bitorder="little")) if null.any() else None
     buffers = [valid, pa.py_buffer(offsets), pa.py_buffer(data)]
     return pa.LargeStringArray.from_buffers(len(null), *buffers[1:], buffers[0])

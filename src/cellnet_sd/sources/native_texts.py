@@ -11,7 +11,6 @@ from cellnet_sd.components.text import decode_text, is_utf8, raw_bytes
 from cellnet_sd.sources.base import Raw
 from cellnet_sd.sources.hdf5_objects import ObjectError
 from cellnet_sd.sources.locations import Layout, Located
-from cellnet_sd.sources.native_grouping import gathered
 from cellnet_sd.sources.native_values import Bytes, is_decoded
 
 if TYPE_CHECKING:
@@ -51,10 +50,10 @@ def read_texts(stored: Bytes, located: Located) -> Texts:
     is_fixed = is_plain & fixed[code]
     sizes = np.where(is_plain, np.where(is_fixed, nbytes[code], located.size), 0)
     address = np.where(is_plain, located.address, 0)
-    data, offsets = gathered(stored, address, sizes)
+    data, offsets = stored.gathered(address, sizes)
     sizes = _up_to_nuls(data, offsets, is_plain & varying[code])
     if sizes.sum() < len(data):
-        data, offsets = gathered(stored, address, sizes)
+        data, offsets = stored.gathered(address, sizes)
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
     runs = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(code), buffers)
     texts = _decoded(runs, is_fixed)

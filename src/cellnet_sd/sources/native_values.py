@@ -3,6 +3,7 @@
 import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ import numpy as np
 from deflate import DeflateError, zlib_decompress
 from numpy.typing import NDArray
 
-from cellnet_sd.sources.allowance import MAX_INFLATION
+from cellnet_sd.sources.allowance import MAX_INFLATION, beyond_the_file
 from cellnet_sd.sources.base import Raw
 from cellnet_sd.sources.hdf5_objects import ObjectError
 from cellnet_sd.sources.locations import Filter, Layout, Located, Place
@@ -66,6 +67,17 @@ class Bytes:
             msg = f"its {size:,} bytes at {address:,} do not lie in the file"
             raise ObjectError(msg)
         return self.buf[address : address + size]
+
+    def gathered(
+        self, positions: NDArray[np.int64], sizes: NDArray[np.int64]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Return runs of bytes one after the other, and where each begins and the last ends."""
+        from cellnet_sd.sources.native.kernels import copy_runs
+
+        offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        data = np.empty(offsets[-1], np.uint8)
+        copy_runs(self.buf, self.ctx.copy(), np.ascontiguousarray(positions), offsets, data)
+        return data, offsets
 
     def raw(self, located: Located, row: int, *, with_attrs: bool) -> Raw | None:
         """Return one component of one cell as stored.
@@ -155,9 +167,12 @@ class Bytes:
         positions, sizes, reasons = self.resolve(references, item_sizes)
         if reasons:
             raise ObjectError(next(iter(reasons.values())))
-        view = memoryview(self.buf)  # `resolve` has seen that they lie in it
-        ends = zip(positions.tolist(), (positions + sizes).tolist(), strict=True)
-        return self._varying(layout, [bytes(view[start:stop]) for start, stop in ends])
+        if len(beyond_the_file(sizes, self.buf.size)):
+            msg = f"its references name {sizes.sum():,} bytes, more than the file has"
+            raise ObjectError(msg)
+        data, offsets = self.gathered(positions, sizes)
+        runs = data.tobytes()
+        return self._varying(layout, [runs[start:stop] for start, stop in pairwise(offsets.tolist())])
 
     def resolve(
         self, references: NDArray[np.uint8], item_sizes: NDArray[np.int64]
