@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cellnet_sd.conversion.pictures import halved
+from cellnet_sd.components.images import halved
 from cellnet_sd.registration import evenly
 
 if TYPE_CHECKING:

@@ -4,12 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cellnet_sd.components.images import Block, Mosaic
+from cellnet_sd.components.images import Block, Mosaic, halved
 from cellnet_sd.components.images.lazy import STACK_CHUNK, PatchStack
 from cellnet_sd.conversion.arrays import about, items_per_shard, make_array, open_array
 from cellnet_sd.conversion.workspace import Job
@@ -79,13 +78,6 @@ def _halve(finer: Path, coarser: Path, corner: tuple[int, int], side: int) -> No
     target, (top, left) = open_array(coarser), corner
     bottom, right = (min(start + side, end) for start, end in zip(corner, target.shape[1:], strict=True))
     target[:, top:bottom, left:right] = halved(open_array(finer)[:, 2 * top : 2 * bottom, 2 * left : 2 * right])
-
-
-def halved(image: NDArray[Any]) -> NDArray[Any]:
-    """Return the means of blocks of two by two pixels of (c, y, x), as SpatialData's pyramids have them: cut off."""
-    channels, height, width = image.shape
-    blocks = image.reshape(channels, height // 2, 2, width // 2, 2)
-    return np.asarray(blocks.mean(axis=(2, 4)).astype(image.dtype))
 
 
 @dataclass(frozen=True)

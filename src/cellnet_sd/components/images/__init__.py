@@ -12,7 +12,7 @@ from cellnet_sd.components.images.lazy import (
     whole_image,
     wsi_element,
 )
-from cellnet_sd.components.images.mosaic import Block, Mosaic, mosaic_array
+from cellnet_sd.components.images.mosaic import Block, Mosaic, halved, mosaic_array
 
 __all__ = [
     "Agreement",
@@ -24,6 +24,7 @@ __all__ = [
     "decode",
     "detect_frame",
     "encode",
+    "halved",
     "misfits",
     "mosaic_array",
     "patch_array",

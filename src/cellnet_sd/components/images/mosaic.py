@@ -218,3 +218,10 @@ def mosaic_array(mosaic: Mosaic) -> "Array":
     extents = [[mosaic.extent(row * across)[2] for row in range(down)], [mosaic.extent(i)[3] for i in range(across)]]
     chunks = ((mosaic.frame.channels,), *map(tuple, extents))
     return Array(tasks, name, chunks, dtype=mosaic.frame.dtype)
+
+
+def halved(image: NDArray[Any]) -> NDArray[Any]:
+    """Return the means of blocks of two by two pixels of (c, y, x), as SpatialData's pyramids have them: cut off."""
+    channels, height, width = image.shape
+    blocks = image.reshape(channels, height // 2, 2, width // 2, 2)
+    return np.asarray(blocks.mean(axis=(2, 4)).astype(image.dtype))
