@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cellnet_sd import errors as errors
+from cellnet_sd import forks as _forks  # noqa: F401  # once, for all forks of this process
 from cellnet_sd.settings import settings as settings
 
 if TYPE_CHECKING:
