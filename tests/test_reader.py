@@ -195,6 +195,14 @@ def test_an_object_that_is_no_cellnet_is_written_too(tmp_path):
         np.testing.assert_array_equal(cn.read_anndata(tmp_path / "fresh.h5").X.toarray(), np.eye(2))
 
 
+def test_layers_are_not_written_and_a_warning_names_them(tmp_path):
+    fresh = AnnData(np.eye(2, dtype="f4"), layers={"counts": np.eye(2), "scaled": np.eye(2)})
+    with quiet() as caught:
+        cn.write(fresh, tmp_path / "fresh.h5")
+        np.testing.assert_array_equal(cn.read_anndata(tmp_path / "fresh.h5").X.toarray(), np.eye(2))
+    assert sum("layers are not written: counts, scaled." in str(warning.message) for warning in caught) == 1
+
+
 def test_a_path_is_no_object_to_write(full, tmp_path):
     with pytest.raises(TypeError, match="read it first"):
         cn.write(full, tmp_path / "out.h5")

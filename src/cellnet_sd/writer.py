@@ -130,9 +130,8 @@ def _note_losses(adata: "AnnData", encoded: "ccc.EncodedCCC | None", record: "_O
         record.notes.warn_of(f"not written, as it was not read: {', '.join(not_read)}")
     if encoded is not None and encoded.layout == "cells" and keys.CCC_PAIRS in adata.uns:
         record.notes.warn_of("CCC is written as the sum over its pairs. Read with ccc='pairs' to keep each of them")
-    if adata.layers:
-        layers = ", ".join(adata.layers)
-        record.notes.warn_of(f"layers are not written: {layers}. Cell-NET holds one expression profile")
+    if layers := [name for name in adata.layers if name is not None]:  # anndata 0.13 lists X among them, as None
+        record.notes.warn_of(f"layers are not written: {', '.join(layers)}. Cell-NET holds one expression profile")
     record.notes.warn_of(*record.grouping.unsaid)
 
 
