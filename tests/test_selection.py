@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -11,6 +12,7 @@ import pytest
 
 import cellnet_sd as cn
 from cellnet_sd.errors import SelectionError
+from cellnet_sd.handle import _as_rows
 from cellnet_sd.selection import select_genes
 from truth_checks import quiet, table
 
@@ -267,9 +269,16 @@ def test_no_rows_of_expression_are_an_empty_matrix(path: Path, rows: Any) -> Non
     assert (matrix.shape, matrix.format, matrix.dtype) == ((0, len(GENES)), "csr", np.float32)
 
 
-def test_genes_are_not_chosen_along_with_rows(path: Path) -> None:
-    with quiet(), cn.open(path, index=False) as f, pytest.raises(SelectionError, match="Rows alone"):
-        f.expression[:3, :5]
+@pytest.mark.parametrize("rows", [np.s_[:3, :5], np.s_[0, 1], np.s_[[0, 1], [2, 3]], [[0, 1]], np.nonzero([True])])
+def test_genes_are_not_chosen_along_with_rows(path: Path, rows: Any) -> None:
+    with quiet(), cn.open(path, index=False) as f, pytest.raises(SelectionError, match=r"\.h5: rows alone"):
+        f.expression[rows]
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint64])
+def test_rows_may_be_of_integers_that_do_not_hold_the_number_of_cells(dtype: type[np.integer]) -> None:
+    rows = _as_rows(SimpleNamespace(index=range(300)), np.array([5], dtype))
+    assert (rows.tolist(), rows.dtype) == ([5], np.int64)
 
 
 @pytest.mark.parametrize("rows", [1.5, [1.5], np.ones(3)])

@@ -142,16 +142,20 @@ def _as_rows(source: Source, rows: Any) -> NDArray[np.int64]:
     n = len(source.index)
     if isinstance(rows, slice):
         return np.arange(n)[rows]
-    if isinstance(rows, tuple) and any(isinstance(each, slice) for each in rows):
-        msg = "Rows alone are chosen here: take genes of what is returned, as in expression[:3][:, :5]."
+    chosen = None if isinstance(rows, tuple) else np.atleast_1d(np.asarray(rows))
+    if chosen is None or chosen.ndim > 1:  # a tuple is what Python makes of `expression[row, gene]`
+        msg = (
+            f"{source.path}: rows alone are chosen here, as a slice or one flat list. Take genes of what is returned, "
+            "as in expression[:3][:, :5]."
+        )
         raise SelectionError(msg)
-    chosen = np.atleast_1d(np.asarray(rows))
     if chosen.dtype.kind in "iu":  # repeated rows are fine here: a batch may draw a cell twice
+        chosen = chosen.astype(np.int64)  # the number of cells may not fit into the caller's integers
         outside = chosen[(chosen < -n) | (chosen >= n)]
         if len(outside):
             msg = f"{source.path}: row {outside[0]} is asked for, the file has {n:,} cells."
             raise SelectionError(msg)
-        return np.where(chosen < 0, chosen + n, chosen).astype(np.int64)
+        return np.where(chosen < 0, chosen + n, chosen)
     return named_rows(source.index, chosen)
 
 
