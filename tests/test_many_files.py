@@ -1,6 +1,7 @@
 """Several files as one object: every value where it belongs, nothing that was not measured taken for zero unsaid."""
 
 import json
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -204,7 +205,7 @@ def test_a_list_of_one_is_that_file(paths: list[Path]) -> None:
 
 @pytest.mark.parametrize("number", [0, 2])
 def test_no_file_and_a_file_twice_are_refused(paths: list[Path], number: int) -> None:
-    with pytest.raises(ValueError, match="no file" if number == 0 else "twice"):
+    with pytest.raises(ValueError, match="no file" if number == 0 else rf"^{re.escape(str(paths[0]))} is named twice"):
         cn.read_anndata(paths[:1] * number)
 
 

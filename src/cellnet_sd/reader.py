@@ -245,10 +245,16 @@ def paths_of(path: Paths) -> list[Path]:
     """
     listed = [path] if is_path(path) else path
     paths = [source_path(each) for each in cast("Sequence[str | Path | UPath]", listed)]
-    places = {str(each if is_remote(each) else each.resolve()) for each in paths}
-    if not paths or len(places) < len(paths):
-        msg = f"path={path!r} names {'a file twice' if paths else 'no file'}."
+    if not paths:
+        msg = f"path={path!r} names no file."
         raise ValueError(msg)
+    places: set[str] = set()
+    for each in paths:
+        place = str(each if is_remote(each) else each.resolve())
+        if place in places:  # the list may be of hundreds: which one matters
+            msg = f"{each} is named twice among the files to read. Name it once."
+            raise ValueError(msg)
+        places.add(place)
     return paths
 
 
