@@ -9,6 +9,8 @@ MAX_INFLATION: Final = 1032
 """Bytes that a byte of deflate stands for at most (zlib technical details)."""
 ALWAYS_ALLOWED: Final = 16 * 2**20
 """Bytes that a value may decode to whatever is stored: one that was never written is all fill value."""
+MAX_PATH: Final = 1024
+"""Bytes of the path of a group that holds cells: all that lies in it is called by it, again and again."""
 
 
 def allowed_in_all(file_size: int) -> int:

@@ -13,6 +13,7 @@ from cellnet_sd import layout
 from cellnet_sd.components.text import text_list
 from cellnet_sd.errors import CorruptFileError
 from cellnet_sd.naming import natural_key
+from cellnet_sd.sources.allowance import MAX_PATH
 from cellnet_sd.sources.facts import Stated
 from cellnet_sd.sources.hdf5_objects import ObjectError, attr_names, open_member, read_attr, read_dataset
 
@@ -55,7 +56,7 @@ class Walk:
         Raises
         ------
         CorruptFileError
-            If groups are nested without end.
+            If groups are nested without end, or a path is too long.
         """
         yield from self._container(self.file.id, "", 0)
 
@@ -63,6 +64,9 @@ class Walk:
         group = h5g.open(node, b"/") if depth == 0 else node
         if depth > _MAX_DEPTH:
             msg = f"{self.file.filename}: groups are nested more than {_MAX_DEPTH} deep at {path!r}."
+            raise CorruptFileError(msg)
+        if len(path.encode()) > MAX_PATH:
+            msg = f"{self.file.filename}: the path of a group is longer than {MAX_PATH:,} bytes: {path[:80]!r}…"
             raise CorruptFileError(msg)
         address = h5o.get_info(group).addr
         if address in self._visited:  # a hard link back to a group that was met before

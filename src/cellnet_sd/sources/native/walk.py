@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellnet_sd.naming import natural_order
+from cellnet_sd.sources.allowance import MAX_PATH
 from cellnet_sd.sources.native import codes
 from cellnet_sd.sources.native.codes import Kind, Reason
 from cellnet_sd.sources.native.compiled import Bytes, Ints
@@ -85,6 +86,8 @@ class _Walk:
         """Walk one container, in tracked order or sorted by name; cells between containers keep their place."""
         if depth > _MAX_DEPTH:
             raise UnreadableStructureError(Reason.NESTING)
+        if len(path) > MAX_PATH:  # h5py would not do better
+            raise UnreadableStructureError(Reason.NAME)
         buf, ctx, _ = self.superblock
         self.visited.add(header)
         tracked, links = self._links(header)
