@@ -1,7 +1,9 @@
 """Files made to cost much more than they hold: many names of one large thing. They are refused, at no cost."""
 
+import struct
 import time
 import tracemalloc
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +13,11 @@ import numpy as np
 import pytest
 
 import cellnet_sd as cn
-from cellnet_sd.errors import CorruptFileError
-from hostile_files import write_sound
+from cellnet_sd.errors import CorruptFileError, MalformedCellError
+from cellnet_sd.sources.allowance import MAX_INFLATION
+from hostile_files import Look, write_sound
 from hostile_mutants import MEMORY, SECONDS
+from spell_arrays import ExpressionSpelling
 
 N_CELLS = 300
 LONG = 2**20
@@ -66,3 +70,41 @@ def test_a_path_that_would_be_said_again_and_again_is_refused(tmp_path: Path, en
         pytest.raises(CorruptFileError, match=r"paths\.h5: (its structure|the path of a group)"),
     ):
         cn.open(path, index=False, engine=engine)
+
+
+# --- one thing, named again and again --------------------------------------------------------------------------------
+
+
+def test_chunks_that_are_the_same_bytes_are_no_more_than_the_file_could_be(tmp_path: Path) -> None:
+    path, n_chunks = tmp_path / "chunks.h5", 300
+    write_sound(path, Look("earliest", "none", ExpressionSpelling(), "contiguous", "vlen", "vlen"))
+    stored = zlib.compress(bytes(4 * LONG), 9)
+    with h5py.File(path, "a", libver="earliest") as root:
+        del root["Cell_2/expression"]
+        made = root["Cell_2"].create_dataset("expression", (n_chunks * LONG,), "f4", chunks=(LONG,), compression="gzip")
+        for at in range(n_chunks):
+            made.id.write_direct_chunk((at * LONG,), b"nothing" if at else stored)
+        first, *others = [made.id.get_chunk_info(at).byte_offset for at in range(n_chunks)]
+    raw = bytearray(path.read_bytes())
+    for address in others:
+        at = raw.index(struct.pack("<Q", address))
+        struct.pack_into("<I", raw, at - 24, len(stored))  # of the key before the address (III.A.1)
+        struct.pack_into("<Q", raw, at, first)
+    path.write_bytes(raw)
+    with _cheap(path), pytest.raises(MalformedCellError, match=r"chunks\.h5: cell 'Cell_2'.* bytes are declared but"):
+        _ = cn.open(path, index=False).expression[:]
+
+
+def _deflated_profile(pool: h5py.Group) -> dict[str, h5py.Dataset]:
+    return {"expression": pool.create_dataset("profile", data=np.zeros(LONG, "f4"), chunks=(LONG,), compression="gzip")}
+
+
+def test_a_profile_that_all_cells_share_is_not_decoded_for_each(tmp_path: Path) -> None:
+    path = tmp_path / "shared.h5"
+    _cells(path, _deflated_profile)
+    declared = MAX_INFLATION * path.stat().st_size
+    with (
+        _cheap(path, declared),
+        pytest.raises(MalformedCellError, match=r"shared\.h5: cell 'Cell_.*with those of other cells"),
+    ):
+        _ = cn.open(path, index=False).expression[:]

@@ -33,7 +33,9 @@ def beyond_the_file(sizes: NDArray[np.int64], file_size: int) -> NDArray[np.intp
     return np.flatnonzero(np.cumsum(sizes) > max(ALWAYS_ALLOWED, file_size))
 
 
-def too_large(declared: NDArray[Any], stored: NDArray[Any], file_size: int) -> NDArray[np.bool_]:
+def too_large(
+    declared: NDArray[Any], stored: NDArray[Any], file_size: int, *, own: NDArray[np.bool_] | None = None
+) -> NDArray[np.bool_]:
     """Return which values of a batch declare more bytes than can be stored.
 
     Parameters
@@ -42,9 +44,14 @@ def too_large(declared: NDArray[Any], stored: NDArray[Any], file_size: int) -> N
         Bytes of each value, decoded and as stored.
     file_size
         Bytes of the file.
+    own
+        Which values are decoded on their own account, all for `None`: one that many cells share may be decoded once.
     """
+    stored = np.minimum(stored, file_size)  # chunks can be the same bytes again and again
     is_unstored = declared > MAX_INFLATION * stored
     is_small = declared <= ALWAYS_ALLOWED
-    if declared[is_unstored & is_small].sum() > allowed_in_all(file_size):
-        return np.asarray(is_unstored)
-    return np.asarray(is_unstored & ~is_small)
+    few = declared[is_unstored & is_small].sum() <= allowed_in_all(file_size)
+    refused = np.asarray(is_unstored & ~is_small if few else is_unstored)
+    counted = ~refused if own is None else ~refused & own
+    in_all = np.cumsum(np.where(counted, declared, 0))
+    return np.asarray(refused | (counted & (in_all > allowed_in_all(file_size))))

@@ -7,10 +7,11 @@ from functools import cached_property
 from typing import Final
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from cellnet_sd.layout import Component
-from cellnet_sd.sources.allowance import beyond_the_file, too_large
+from cellnet_sd.sources.allowance import MAX_INFLATION, beyond_the_file, too_large
 from cellnet_sd.sources.locations import CHUNK_COLUMNS, NULL, Filter, Layout, Located, Place, Ragged, StoredValue
 from cellnet_sd.sources.native.codes import Kind, Reason, Storage
 from cellnet_sd.sources.native.columns import Objects
@@ -106,7 +107,7 @@ class LocatedBatch:
         more = (objects.filters, objects.chunk_shape, objects.mask, objects.text_size >= 0, attrs, names)
         codes, firsts = combined(*keys, *more)
         layouts = [self._layout(objects, int(at), int(attrs[at]), int(names[at]), what) for at in firsts]
-        codes = self._too_large(objects, codes, layouts)
+        codes = self._too_large(objects, codes, layouts, is_shared=what == Component.WSI_PATCH)
         known: dict[Layout, int] = {}
         final = [-1 if layout is None else known.setdefault(layout, len(known)) for layout in layouts]
         return list(known), np.array([*final, -1], np.int32)[codes]
@@ -146,14 +147,22 @@ class LocatedBatch:
             reason=_EMPTY if shape is None else "",
         )
 
-    def _too_large(self, objects: Objects, codes: NDArray[np.int32], layouts: list[Layout | None]) -> NDArray[np.int32]:
-        """Give datasets that are larger than their stored bytes can be a layout of their own, which says so."""
+    def _too_large(
+        self, objects: Objects, codes: NDArray[np.int32], layouts: list[Layout | None], *, is_shared: bool
+    ) -> NDArray[np.int32]:
+        """Give datasets that are larger than their stored bytes can be a layout of their own, which says so.
+
+        Those that cells are meant to share count once.
+        """
         declared = np.array([0 if layout is None else self._declared(layout) for layout in layouts], np.float64)[codes]
-        stored = objects.size
-        for row in np.flatnonzero(too_large(declared, stored, self.stored.buf.size)).tolist():
+        stored, file_size = objects.size, self.stored.buf.size
+        own = ~pd.Series(objects.header).duplicated().to_numpy() if is_shared else None
+        for row in np.flatnonzero(too_large(declared, stored, file_size, own=own)).tolist():
             layout = layouts[codes[row]]
             assert layout is not None  # it declares something
             reason = f"{int(declared[row]):,} bytes are declared but only {int(stored[row]):,} are stored"
+            if declared[row] <= MAX_INFLATION * min(stored[row], file_size):
+                reason = f"with those of other cells, more bytes are declared than a file of {file_size:,} bytes stores"
             layouts.append(Layout("unreadable", layout.kind, layout.dtype, layout.shape, reason=reason))
             codes[row] = len(layouts) - 1
         return codes
