@@ -108,3 +108,34 @@ def test_a_profile_that_all_cells_share_is_not_decoded_for_each(tmp_path: Path) 
         pytest.raises(MalformedCellError, match=r"shared\.h5: cell 'Cell_.*with those of other cells"),
     ):
         _ = cn.open(path, index=False).expression[:]
+
+
+def _caption(pool: h5py.Group) -> dict[str, h5py.Dataset]:
+    return {"caption.txt": pool.create_dataset("caption", data="x" * LONG)}
+
+
+def _padded_caption(pool: h5py.Group) -> dict[str, h5py.Dataset]:
+    return {"caption.txt": pool.create_dataset("caption", data=np.bytes_("x" * LONG))}
+
+
+def _deflated_caption(pool: h5py.Group) -> dict[str, h5py.Dataset]:
+    text = np.full(LONG, ord("x"), "u1")
+    return {"caption.txt": pool.create_dataset("caption", data=text, chunks=(LONG,), compression="gzip")}
+
+
+def _long_document(pool: h5py.Group) -> dict[str, h5py.Dataset]:
+    return {"attributes.json": pool.create_dataset("long", data=f'{{"tissue": "{"x" * LONG}"}}')}
+
+
+@pytest.mark.parametrize("shared", [_caption, _padded_caption, _deflated_caption, _long_document])
+def test_a_text_that_all_cells_share_is_not_as_many_copies_of_it(
+    tmp_path: Path, shared: Callable[[h5py.Group], dict[str, h5py.Dataset]]
+) -> None:
+    path = tmp_path / "shared.h5"
+    _cells(path, shared)
+    with _cheap(path):
+        file = cn.open(path, index=False)
+        assert len(file.obs) == N_CELLS
+    defects = file._source.index.defects
+    assert {problem.row for problem in defects} == set(range(16 - (shared is _long_document), N_CELLS))
+    assert all("with those of other cells" in problem.reason for problem in defects)

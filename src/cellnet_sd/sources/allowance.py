@@ -18,6 +18,11 @@ def allowed_in_all(file_size: int) -> int:
     return max(ALWAYS_ALLOWED, MAX_INFLATION * file_size)
 
 
+def most_in_all(file_size: int) -> int:
+    """Return how many bytes texts, and values that references name, may be all together, where they may be the same."""
+    return max(ALWAYS_ALLOWED, file_size)
+
+
 def beyond_the_file(sizes: NDArray[np.int64], file_size: int) -> NDArray[np.intp]:
     """Return which values that references name are more than the file can hold, all together.
 
@@ -30,7 +35,7 @@ def beyond_the_file(sizes: NDArray[np.int64], file_size: int) -> NDArray[np.intp
     file_size
         Bytes of the file.
     """
-    return np.flatnonzero(np.cumsum(sizes) > max(ALWAYS_ALLOWED, file_size))
+    return np.flatnonzero(np.cumsum(sizes) > most_in_all(file_size))
 
 
 def too_large(

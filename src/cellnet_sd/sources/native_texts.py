@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellnet_sd.components.text import decode_text, is_utf8, raw_bytes
+from cellnet_sd.sources.allowance import beyond_the_file, most_in_all
 from cellnet_sd.sources.base import Raw
 from cellnet_sd.sources.hdf5_objects import ObjectError
 from cellnet_sd.sources.locations import Layout, Located
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _BYTE_ORDER_MARK: Final = "\ufeff"
+_TOO_MUCH: Final = "with those of other cells, it is more text than the file holds"
+"""What many cells share would be as many copies of it."""
 
 
 @dataclass
@@ -49,6 +52,8 @@ def read_texts(stored: Bytes, located: Located) -> Texts:
     is_plain = plain[code] & (code >= 0)
     is_fixed = is_plain & fixed[code]
     sizes = np.where(is_plain, np.where(is_fixed, nbytes[code], located.size), 0)
+    beyond = beyond_the_file(sizes, stored.buf.size)
+    is_plain[beyond], sizes[beyond] = False, 0
     address = np.where(is_plain, located.address, 0)
     data, offsets = stored.gathered(address, sizes)
     sizes = _up_to_nuls(data, offsets, is_plain & varying[code])
@@ -59,7 +64,9 @@ def read_texts(stored: Bytes, located: Located) -> Texts:
     texts = _decoded(runs, is_fixed)
     if not is_plain.all():
         texts.array = pc.if_else(pa.array(is_plain), texts.array, pa.scalar(None, pa.large_string()))
-        _add_others(stored, located, np.flatnonzero(~is_plain & (code >= 0)), texts)
+        texts.faults |= dict.fromkeys(beyond[code[beyond] >= 0].tolist(), _TOO_MUCH)
+        rest = np.setdiff1d(np.flatnonzero(~is_plain & (code >= 0)), beyond)
+        _add_others(stored, located, rest, texts)
     return texts
 
 
@@ -111,6 +118,7 @@ def _add_others(stored: Bytes, located: Located, rows: NDArray[np.intp], texts: 
     import pyarrow.compute as pc
 
     found: dict[int, str] = {}
+    left = most_in_all(stored.buf.size)
     for row in rows.tolist():
         if not is_decoded(located.layouts[located.code[row]]):
             continue
@@ -118,6 +126,7 @@ def _add_others(stored: Bytes, located: Located, rows: NDArray[np.intp], texts: 
             raw = stored.raw(located, row, with_attrs=False)
             assert raw is not None  # it is located
             value = raw_bytes(Raw(raw.value) if raw.members == {} else raw)
+            left = _taken(left, len(value))
         except (ObjectError, ValueError) as error:
             texts.faults[row] = str(error)
             continue
@@ -128,3 +137,16 @@ def _add_others(stored: Bytes, located: Located, rows: NDArray[np.intp], texts: 
         mask[list(found)] = True
         values = pa.array(list(found.values()), pa.large_string())
         texts.array = pc.replace_with_mask(texts.array, pa.array(mask), values)
+
+
+def _taken(left: int, size: int) -> int:
+    """Return how many bytes of text there may be still, after one more.
+
+    Raises
+    ------
+    ObjectError
+        If they are too few for it.
+    """
+    if size > left:
+        raise ObjectError(_TOO_MUCH)
+    return left - size
