@@ -12,6 +12,10 @@ class LayoutError(CellNetError):
     """The file is not Cell-NET, or a component is stored in a form that cannot be told for sure."""
 
 
+class TooManyKeysError(LayoutError):
+    """Attributes have so many keys that a table of them would be mostly empty, or would never be done."""
+
+
 class CorruptFileError(CellNetError):
     """The bytes cannot be trusted: truncated, damaged, absurdly sized, or pointing outside the file."""
 

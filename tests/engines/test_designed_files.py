@@ -1,5 +1,6 @@
 """Files made to cost much more than they hold: many names of one large thing. They are refused, at no cost."""
 
+import json
 import struct
 import time
 import tracemalloc
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 import cellnet_sd as cn
-from cellnet_sd.errors import CorruptFileError, MalformedCellError
+from cellnet_sd.errors import CorruptFileError, LayoutError, MalformedCellError
 from cellnet_sd.sources.allowance import MAX_INFLATION
 from hostile_files import Look, write_sound
 from hostile_mutants import MEMORY, SECONDS
@@ -139,3 +140,22 @@ def test_a_text_that_all_cells_share_is_not_as_many_copies_of_it(
     defects = file._source.index.defects
     assert {problem.row for problem in defects} == set(range(16 - (shared is _long_document), N_CELLS))
     assert all("with those of other cells" in problem.reason for problem in defects)
+
+
+# --- keys ------------------------------------------------------------------------------------------------------------
+
+
+def _keys(first: int, n: int) -> str:
+    return json.dumps(dict.fromkeys(map(str, range(first, first + n)), 0))
+
+
+@pytest.mark.parametrize("engine", ["auto", "h5py"])
+@pytest.mark.parametrize(("n_documents", "n_keys"), [(1, 50_000), (4, 50_000), (1_500, 20)])
+def test_very_many_keys_are_refused(tmp_path: Path, engine: str, n_documents: int, n_keys: int) -> None:
+    path = tmp_path / "keys.h5"
+    with h5py.File(path, "w", libver="latest") as root:
+        for row in range(n_documents):
+            first = n_keys * row if n_documents > 40 else 0
+            root[f"Cell_{row}/attributes.json"] = np.bytes_(_keys(first, n_keys - row % 2))
+    with _cheap(path), pytest.raises(LayoutError, match=r"keys\.h5: attributes\.json of its cells: .* too many"):
+        cn.open(path, index=False, engine=engine)

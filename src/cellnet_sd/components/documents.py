@@ -15,12 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellnet_sd.components.attribute_codecs import to_json
+from cellnet_sd.errors import TooManyKeysError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 Document = Mapping[str, Any]
 Kind = Literal["str", "int", "float", "bool", "json"]
+_MAX_KEYS: Final = 4096
+"""Each is a column: a table with many more takes minutes."""
+_FEW: Final = 2**22
+_SPARSE: Final = 16
+"""How many places of a table there may be for each value, where they are not few."""
 _MISSING: Final = object()
 _KINDS: Final[Mapping[type, Kind]] = {str: "str", int: "int", float: "float", bool: "bool"}
 
@@ -108,6 +114,7 @@ class Documents:
         """Return parsed documents as columns; `None` is a cell without attributes."""
         orders = dict.fromkeys(tuple(document) for document in documents if document is not None)
         names = list(dict.fromkeys(name for order in orders for name in order))
+        check_keys(len(names), len(documents), sum(len(document) for document in documents if document is not None))
         if len(orders) == 1 and None not in documents:
             whole = zip(*(document.values() for document in documents if document is not None), strict=True)
             none_absent = np.zeros(len(documents), bool)
@@ -124,12 +131,26 @@ class Documents:
         )
         names = dict.fromkeys(name for part in parts for name in part.columns)
         sizes = [part.n for part in parts]
+        check_keys(len(names), sum(sizes), sum(part.n * len(part.columns) for part in parts))
         columns = {name: _joined([part.columns.get(name) for part in parts], sizes) for name in names}
         return cls(sum(sizes), columns, orders)
 
     def take(self, rows: NDArray[np.int64]) -> "Documents":
         """Return the documents of the cells at `rows`."""
         return Documents(len(rows), {name: values.take(rows) for name, values in self.columns.items()}, self.orders)
+
+
+def check_keys(n_keys: int, n_documents: int, n_values: int) -> None:
+    """Refuse documents with very many keys, most of which are in few of them.
+
+    Raises
+    ------
+    TooManyKeysError
+        If they are too many for a table.
+    """
+    if n_keys > _MAX_KEYS or n_keys * n_documents > max(_FEW, _SPARSE * n_values):
+        msg = f"{n_keys:,} keys, in {n_documents:,} documents, are too many for a table"
+        raise TooManyKeysError(msg)
 
 
 def filled(array: "pa.Array", missing: NDArray[np.bool_], fill: int) -> NDArray[Any]:

@@ -7,13 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellnet_sd.components.attributes import parse_document
-from cellnet_sd.components.documents import Document, Documents
+from cellnet_sd.components.documents import Document, Documents, check_keys
 from cellnet_sd.sources.native_templates import cut_out
 from cellnet_sd.sources.native_texts import Texts
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_LEAST: Final = 5
+"""Bytes of a value and its key."""
 _AT_ONCE: Final = 4096
 """Documents that are Python objects at the same time."""
 
@@ -30,6 +32,7 @@ def parse_documents(texts: Texts) -> Documents:
         texts.faults[row] = faults[int(codes[row])]
     none = Documents.of([None])
     n = len(encoded.dictionary)
+    check_keys(len(found.columns), len(codes), texts.array.nbytes // _LEAST)
     return Documents.joined([found, none]).take(np.where(codes < 0, n, codes).astype(np.int64))
 
 

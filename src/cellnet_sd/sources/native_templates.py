@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from cellnet_sd.components.documents import Documents, Kind, Values
+from cellnet_sd.components.documents import Documents, Kind, Values, check_keys
 from cellnet_sd.sources.native.codes import CTX_SIZE
 from cellnet_sd.sources.native.templates import BOOL, FRACTION, INTEGER, NULL, STRING, match
 from cellnet_sd.sources.native_values import Bytes, read_only
@@ -75,6 +75,7 @@ class Template:
         """Return the template of a document; `None` if a value is not plain, or a key comes twice."""
         found = [*_entries(text)]
         keys = tuple(entry["key"] for entry in found)
+        check_keys(len(keys), 1, len(keys))
         starts = [*(entry.end(f"v{_kind(entry)}") for entry in found)]
         if not found or len({*keys}) < len(keys) or not _CLOSING.fullmatch(text, starts[-1]):
             return None

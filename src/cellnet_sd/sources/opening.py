@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from cellnet_sd import indexfile
 from cellnet_sd.cellindex import CellIndex, from_facts, reordered, with_slides
 from cellnet_sd.detection import detect
-from cellnet_sd.errors import FileBusyError, LayoutError, NoIndexError
+from cellnet_sd.errors import FileBusyError, LayoutError, NoIndexError, TooManyKeysError
 from cellnet_sd.findings import Choices
 from cellnet_sd.identity import Identity
 from cellnet_sd.indexfile import index_paths
-from cellnet_sd.layout import CELL_MARKERS
+from cellnet_sd.layout import CELL_MARKERS, Component
 from cellnet_sd.settings import settings
 from cellnet_sd.sources.access import Access, Engine
 from cellnet_sd.sources.facts import Facts, ScanFinding
@@ -120,7 +120,11 @@ def _scanned(path: Path, access: Access, parts: PartStore | None, workers: Worke
 
 
 def _build(path: Path, identity: Identity, access: Access, parts: PartStore | None, workers: Workers) -> CellIndex:
-    facts = _scanned(path, access, parts, workers)
+    try:
+        facts = _scanned(path, access, parts, workers)
+    except TooManyKeysError as error:
+        msg = f"{path}: {Component.ATTRIBUTES} of its cells: {error}."
+        raise TooManyKeysError(msg) from error
     if not len(facts):
         markers = " or ".join(repr(str(marker)) for marker in CELL_MARKERS)
         msg = f"{path} holds no cells: no group in it has {markers}. {_guess(path)}"
