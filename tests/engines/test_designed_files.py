@@ -2,6 +2,8 @@
 
 import json
 import struct
+import subprocess
+import sys
 import time
 import tracemalloc
 import zlib
@@ -159,3 +161,30 @@ def test_very_many_keys_are_refused(tmp_path: Path, engine: str, n_documents: in
             root[f"Cell_{row}/attributes.json"] = np.bytes_(_keys(first, n_keys - row % 2))
     with _cheap(path), pytest.raises(LayoutError, match=r"keys\.h5: attributes\.json of its cells: .* too many"):
         cn.open(path, index=False, engine=engine)
+
+
+# --- more than there is room for -------------------------------------------------------------------------------------
+
+_ALL_PATCHES = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (8 * 2**30,) * 2)
+import cellnet_sd as cn
+try:
+    cn.open(sys.argv[1], index=False).patches("cell")[:].values
+except cn.errors.NotEnoughMemoryError as error:
+    print(error)
+"""
+
+
+def test_more_patches_than_there_is_memory_for_are_an_error_of_ours(tmp_path: Path) -> None:
+    path = tmp_path / "patches.h5"
+    with h5py.File(path, "w", libver="latest") as root:
+        cell = root.create_group("Cell_0")
+        cell["expression"] = np.arange(3, dtype="f4")
+        pixels = np.zeros((LONG // 1024, 1024, 3), "u1")
+        cell.create_dataset("images/cell_patch", data=pixels, chunks=pixels.shape, compression="gzip")
+        for number in range(1, 10_000):
+            root[f"Cell_{number}"] = cell
+    command = [sys.executable, "-c", _ALL_PATCHES, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "patches.h5: images/cell_patch of 10,000 cells does not fit in memory" in done.stdout

@@ -14,6 +14,7 @@ from xarray.core import indexing
 
 from cellnet_sd import keys
 from cellnet_sd.components.images.decode import Frame, read_into
+from cellnet_sd.errors import NotEnoughMemoryError
 from cellnet_sd.layout import Component
 from cellnet_sd.notes import warn
 from cellnet_sd.problems import Problems
@@ -50,7 +51,7 @@ class PatchStack:
         """
         wanted, back = np.unique(at, return_inverse=True)
         shape = _crop(np.broadcast_to(np.uint8(0), (1, *self.frame.shape)), crop).shape[1:]
-        out = np.empty((len(wanted), *shape), dtype=self.frame.dtype)
+        out = self._room((len(wanted), *shape))
         batch = max(1, settings.batch_bytes // self.frame.nbytes)
         absent = 0
         is_whole = _takes_all(crop, self.frame.shape)
@@ -62,6 +63,14 @@ class PatchStack:
                 own[...] = _crop(patches, crop)
         self._warn_absent(absent)
         return out if np.array_equal(wanted, at) else out[back]
+
+    def _room(self, shape: tuple[int, ...]) -> NDArray[Any]:
+        """Return an array to be filled."""
+        try:
+            return np.empty(shape, dtype=self.frame.dtype)
+        except MemoryError as error:
+            msg = f"{self.source.path.name}: {self.component} of {shape[0]:,} cells does not fit in memory: {error}"
+            raise NotEnoughMemoryError(msg) from error
 
     def _fetch(self, at: NDArray[np.intp], out: NDArray[Any]) -> NDArray[np.bool_]:
         """Fill `out` with the patches at positions `at`; return which cells have one."""
