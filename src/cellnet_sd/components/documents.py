@@ -25,7 +25,7 @@ Kind = Literal["str", "int", "float", "bool", "json"]
 _MAX_KEYS: Final = 4096
 """Each is a column: a table with many more takes minutes."""
 _FEW: Final = 2**22
-_SPARSE: Final = 16
+_SPARSE: Final = 128
 """How many places of a table there may be for each value, where they are not few."""
 _MISSING: Final = object()
 _KINDS: Final[Mapping[type, Kind]] = {str: "str", int: "int", float: "float", bool: "bool"}

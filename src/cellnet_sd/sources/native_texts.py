@@ -118,7 +118,7 @@ def _add_others(stored: Bytes, located: Located, rows: NDArray[np.intp], texts: 
     import pyarrow.compute as pc
 
     found: dict[int, str] = {}
-    left = most_in_all(stored.buf.size)
+    left, seen = most_in_all(stored.buf.size), set[int]()  # what is compressed may be more, if it is not shared
     for row in rows.tolist():
         if not is_decoded(located.layouts[located.code[row]]):
             continue
@@ -126,7 +126,8 @@ def _add_others(stored: Bytes, located: Located, rows: NDArray[np.intp], texts: 
             raw = stored.raw(located, row, with_attrs=False)
             assert raw is not None  # it is located
             value = raw_bytes(Raw(raw.value) if raw.members == {} else raw)
-            left = _taken(left, len(value))
+            left = _taken(left, len(value) if (address := int(located.address[row])) in seen else 0)
+            seen.add(address)
         except (ObjectError, ValueError) as error:
             texts.faults[row] = str(error)
             continue
