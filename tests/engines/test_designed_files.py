@@ -145,6 +145,19 @@ def test_a_text_that_all_cells_share_is_not_as_many_copies_of_it(
     assert all("with those of other cells" in problem.reason for problem in defects)
 
 
+@pytest.mark.parametrize("is_written", [True, False])
+def test_names_that_are_few_bytes_stored_are_not_millions_of_objects(tmp_path: Path, *, is_written: bool) -> None:
+    path, n = tmp_path / "names.h5", 12 * LONG
+    write_sound(path)
+    with h5py.File(path, "a", libver="latest") as root:
+        del root["gene_names"]
+        made = root.create_dataset("gene_names", (n,), "S1", chunks=(n,), compression="gzip")
+        if is_written:
+            made.id.write_direct_chunk((0,), zlib.compress(b"x" * n, 9))
+    with _cheap(path), pytest.raises(CorruptFileError, match=r"names\.h5: /gene_names: .* bytes are declared but"):
+        cn.open(path, index=False)
+
+
 # --- keys ------------------------------------------------------------------------------------------------------------
 
 

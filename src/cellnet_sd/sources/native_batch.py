@@ -36,6 +36,8 @@ NamedValue = tuple[str | None, StoredValue | None]
 """An attribute. Its name is `None` where that is not UTF-8, its value where it is not known here, or cannot be read."""
 UNKNOWN_ATTRIBUTES: Final = "attributes of a type that is not known"
 """Why h5py reads an object that is known but for its attributes."""
+_NAME: Final = 64
+"""Bytes that a name takes in memory at least."""
 _EMPTY: Final = "an empty (null) dataspace is stored"
 
 
@@ -168,13 +170,13 @@ class LocatedBatch:
         return codes
 
     def _declared(self, layout: Layout) -> int:
-        """Return how many bytes a dataset decodes to."""
+        """Return how many bytes a dataset decodes to; names are objects of Python, each larger than it is stored."""
         if layout.storage in ("group", "h5py", "unreadable") or layout.shape is None:
             return 0
         is_reference = layout.kind.startswith("vlen")
-        return math.prod(layout.shape) * (
-            self.stored.reference_size if is_reference else np.dtype(layout.dtype).itemsize
-        )
+        width = self.stored.reference_size if is_reference else np.dtype(layout.dtype).itemsize
+        is_name = (is_reference or layout.kind == "text") and layout.n_elements > 1
+        return math.prod(layout.shape) * (max(width, _NAME) if is_name else width)
 
     def _place(self, objects: Objects) -> tuple[Ints, Ints]:
         """Return address and size of objects; of those in several chunks, the first and the number of their chunks."""
