@@ -140,7 +140,8 @@ def test_a_text_that_all_cells_share_is_not_as_many_copies_of_it(
         file = cn.open(path, index=False)
         assert len(file.obs) == N_CELLS
     defects = file._source.index.defects
-    first = 16 + (shared is _deflated_caption) - (shared is _long_document)  # what is inflated once is counted from then
+    # one that is inflated is counted from its second copy on
+    first = 16 + (shared is _deflated_caption) - (shared is _long_document)
     assert {problem.row for problem in defects} == set(range(first, N_CELLS))
     assert all("with those of other cells" in problem.reason for problem in defects)
 
