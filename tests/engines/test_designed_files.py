@@ -159,6 +159,22 @@ def test_names_that_are_few_bytes_stored_are_not_millions_of_objects(tmp_path: P
         cn.open(path, index=False)
 
 
+# --- very many members -----------------------------------------------------------------------------------------------
+
+_OPEN = "import sys, cellnet_sd; print(len(cellnet_sd.open(sys.argv[1], index=False, n_threads=1)))"
+
+
+def test_a_cell_of_very_many_members_in_an_early_group_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "members.h5"
+    with h5py.File(path, "w", libver="earliest") as root:
+        cell = root.create_group("Cell_1")
+        cell["expression"] = np.arange(3, dtype="f4")
+        for number in range(20_000):
+            cell[f"CCC/member_{number}"] = cell["expression"]
+    done = subprocess.run([sys.executable, "-c", _OPEN, str(path)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr[-2000:]
+
+
 # --- keys ------------------------------------------------------------------------------------------------------------
 
 

@@ -51,8 +51,9 @@ def group_links(
     """
     if head[2 * M_SYMBOL_TABLE] >= 0:
         n = symbol_table_links(buf, ctx, head[2 * M_SYMBOL_TABLE], links, stack)
-        if n > links.shape[0]:
+        if n > links.shape[0]:  # those beyond it are not noted
             ask_room(ctx, C_MORE_LINKS, n)
+            return 0
         return n
     heap, index = _dense_storage(buf, ctx, head[2 * M_LINK_INFO])
     if heap != UNDEFINED:
