@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellnet_sd.components.documents import Documents
-from cellnet_sd.errors import CorruptFileError
+from cellnet_sd.errors import CellNetError, CorruptFileError
 from cellnet_sd.layout import GENE_KEYS, Component
 from cellnet_sd.problems import GROUP, Problem
 from cellnet_sd.progress import announced, progress
@@ -29,7 +29,7 @@ from cellnet_sd.sources.native.superblock import UnreadableStructureError
 from cellnet_sd.sources.native_batch import UNKNOWN_ATTRIBUTES
 from cellnet_sd.sources.native_left import LeftCells, scan_left
 from cellnet_sd.sources.native_roster import Roster, read_roster
-from cellnet_sd.sources.native_scan import BATCH, Part, read_part
+from cellnet_sd.sources.native_scan import BATCH, NotAllCellsError, Part, digest_of, read_part
 from cellnet_sd.sources.native_values import Bytes, damage, is_decoded
 from cellnet_sd.sources.native_wsi import number_images, with_left
 from cellnet_sd.workers import Workers
@@ -70,8 +70,30 @@ def scan_natively(path: Path, *, workers: Workers, parts: "PartStore | None" = N
     """
     check_unlocked(path)
     _compile()
+    if not workers.are_remote:
+        try:
+            return _scanned(path, workers, parts, assumes=True)
+        except NotAllCellsError:
+            pass  # each is looked at then
+    return _scanned(path, workers, parts, assumes=False)
+
+
+def _scanned(path: Path, workers: Workers, parts: "PartStore | None", *, assumes: bool) -> Facts:
+    scan = _structure(path, assumes=assumes)
+    stored = Bytes(scan.buf, scan.superblock.ctx)
     try:
-        scan = scan_structure(path)
+        roster = read_roster(scan, stored)
+    except CellNetError as error:
+        if scan.cells.assumed:  # the names of others may be to blame
+            raise NotAllCellsError from error
+        raise
+    found = _parts(scan, stored, roster, workers, parts)
+    return _joined(path, stored, roster, found)
+
+
+def _structure(path: Path, *, assumes: bool) -> NativeScan:
+    try:
+        return scan_structure(path, assumes=assumes)
     except UnreadableStructureError as error:
         if error.reason is Reason.WRITING:
             raise busy(path, "marked in its superblock") from error
@@ -79,10 +101,6 @@ def scan_natively(path: Path, *, workers: Workers, parts: "PartStore | None" = N
             raise NotNativeError(damage(error.reason.name)) from error
         msg = f"{path}: {damage(error.reason.name)}."
         raise CorruptFileError(msg) from error
-    stored = Bytes(scan.buf, scan.superblock.ctx)
-    roster = read_roster(scan, stored)
-    found = _parts(scan, stored, roster, workers, parts)
-    return _joined(path, stored, roster, found)
 
 
 def _compile() -> None:
@@ -111,9 +129,9 @@ def _parts(scan: NativeScan, stored: Bytes, roster: Roster, workers: Workers, ke
 
 
 def _kept_parts(kept: "PartStore", headers: Mapping[int, NDArray[np.int64]]) -> dict[int, Part]:
-    """Return the parts that an earlier run has finished, by where they start, and cut as they are now."""
+    """Return the parts that an earlier run has finished, by where they start; each must be of the same cells."""
     loaded = ((start, kept.load(start)) for start in headers)
-    return {start: part for start, part in loaded if part is not None and len(part) == len(headers[start])}
+    return {start: part for start, part in loaded if part is not None and part.digest == digest_of(headers[start])}
 
 
 def _part_size(n_cells: int) -> int:

@@ -1,5 +1,6 @@
 """Scanning an HDF5 file by its own structures: what `hdf5_scan` finds, in columns, batch by batch."""
 
+import zlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -55,6 +56,8 @@ class Part:
         Stored form and place of each component.
     wsi_header
         Where the header of each cell's WSI image is, -1 without: equal for cells that share it.
+    digest
+        Which cells these are; see `digest_of`.
     faults
         What cannot be read.
     unknown, gene_names, n_latin1, through_h5py
@@ -72,6 +75,7 @@ class Part:
     forms: dict[Component, FormColumn]
     located: dict[Component, Located]
     wsi_header: NDArray[np.int64]
+    digest: int
     faults: list[Problem] = field(default_factory=list)
     unknown: Counter[str] = field(default_factory=Counter)
     gene_names: tuple[str, ...] | None = None
@@ -85,9 +89,27 @@ class Part:
         return len(self.wsi_header)
 
 
+class NotAllCellsError(ValueError):
+    """Something that was taken for a cell by its name is none, or it cannot be told."""
+
+
 def read_part(scan: NativeScan, stored: Bytes, headers: NDArray[np.int64]) -> Part:
-    """Return what is found in the cells whose groups have their headers at `headers`."""
-    return _PartReader(LocatedBatch(scan, scan.read_at(headers), stored)).part()
+    """Return what is found in the cells whose groups have their headers at `headers`.
+
+    Raises
+    ------
+    NotAllCellsError
+        If they were taken for cells by their names, and not all are.
+    """
+    batch = scan.read_at(headers)
+    if scan.cells.assumed and not batch.all_cells():
+        raise NotAllCellsError
+    return _PartReader(LocatedBatch(scan, batch, stored), digest_of(headers)).part()
+
+
+def digest_of(headers: NDArray[np.int64]) -> int:
+    """Return a number that tells some cells from others, by where their headers are."""
+    return zlib.crc32(np.ascontiguousarray(headers))
 
 
 @dataclass
@@ -95,6 +117,7 @@ class _PartReader:
     """Reads one part, component by component."""
 
     cells: LocatedBatch
+    digest: int
     forms: dict[Component, FormColumn] = field(default_factory=dict)
     located: dict[Component, Located] = field(default_factory=dict)
     faults: list[Problem] = field(default_factory=list)
@@ -121,6 +144,7 @@ class _PartReader:
             self.forms,
             self.located,
             self._wsi_headers(),
+            self.digest,
             self.faults,
             self.unknown,
             self._gene_names(),

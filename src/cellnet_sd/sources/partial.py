@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from cellnet_sd.sources.native_scan import Part
 
-VERSION: Final = 2
+VERSION: Final = 3
 _SUFFIX: Final = ".parts"
 _METADATA: Final = b"cellnet_sd_part"
 _CAPTION, _WSI, _FORM, _VALUE, _LACKS = "caption", "wsi", "form:", "value:", "lacks:"
@@ -36,6 +36,7 @@ class _Words(msgspec.Struct):
 
     version: int
     identity: Identity
+    digest: int
     kinds: dict[str, Kind]
     orders: list[tuple[str, ...]]
     forms: dict[Component, tuple[StoredForm, ...]]
@@ -144,6 +145,7 @@ def _words(part: "Part", identity: Identity) -> _Words:
     return _Words(
         VERSION,
         identity,
+        part.digest,
         {name: values.kind for name, values in part.documents.columns.items()},
         list(part.documents.orders),
         {component: column.forms for component, column in part.forms.items()},
@@ -172,6 +174,7 @@ def _part(table: "pa.Table", words: _Words) -> "Part":
         {c: FormColumn(np.asarray(_array(table, f"{_FORM}{c}")), forms) for c, forms in words.forms.items()},
         {component: located_from(component, table, each) for component, each in words.located.items()},
         np.asarray(_array(table, _WSI)),
+        words.digest,
         words.faults,
         Counter(words.unknown),
         words.gene_names,

@@ -64,7 +64,7 @@ from cellnet_sd.sources.native.datasets import is_dataset, read_dataset
 from cellnet_sd.sources.native.headers import read_header
 from cellnet_sd.sources.native.interning import Tables, intern
 from cellnet_sd.sources.native.links import group_links, is_group
-from cellnet_sd.sources.native.primitives import copy_numbers, expect, fail, matches, step
+from cellnet_sd.sources.native.primitives import AHEAD, copy_numbers, expect, fail, matches, step
 from cellnet_sd.sources.native.work import SEEN_BITS, SLOTS, Work
 
 _IMAGES = "images"
@@ -72,7 +72,6 @@ _PENDING = 6
 _IMAGES_SLOT = SLOTS
 _MEMBER_USE = 8
 _MAX_NESTING = 4
-_AHEAD = 8
 _EXPECTED = 256
 """Bytes of most headers."""
 _MIX = uint64(0x9E3779B97F4A7C15)
@@ -106,8 +105,8 @@ def read_cells(buf: Bytes, ctx: Ints, headers: Ints, start: int, w: Work, tables
     i = start
     while i < headers.size:
         copy_numbers(ctx, w.saved)
-        if i + _AHEAD < headers.size:
-            expect(buf, headers[i + _AHEAD], _EXPECTED)
+        if i + AHEAD < headers.size:
+            expect(buf, headers[i + AHEAD], _EXPECTED)
         _read_cell(buf, ctx, headers[i], i * SLOTS, w, tables, out)
         if ctx[C_STATUS] == GROW:  # as if this cell had not been begun
             copy_numbers(w.saved[:C_MORE_LINKS], ctx)

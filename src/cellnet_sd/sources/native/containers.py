@@ -25,7 +25,7 @@ from cellnet_sd.sources.native.compiled import Bytes, Ints, compiled, part
 from cellnet_sd.sources.native.datasets import is_dataset
 from cellnet_sd.sources.native.headers import read_header
 from cellnet_sd.sources.native.links import group_links, is_group, tracks_order
-from cellnet_sd.sources.native.primitives import fail, matches, step
+from cellnet_sd.sources.native.primitives import fail, matches, step, u8
 from cellnet_sd.sources.native.work import Work
 
 CELL = 1
@@ -33,7 +33,10 @@ CONTAINER = 2
 DATASET = 3
 OTHER = 4
 """Nothing of these, or not understood; the reason says which."""
+ASSUMED = 5
+"""A cell by its name: not looked at."""
 
+_ZERO, _NINE = ord("0"), ord("9")
 MARKERS = np.zeros((len(CELL_MARKERS), 24), np.uint8)
 MARKER_SIZES = np.array([len(marker) for marker in CELL_MARKERS], np.int64)
 for _row, _marker in enumerate(CELL_MARKERS):
@@ -54,16 +57,23 @@ def list_links(buf: Bytes, ctx: Ints, header: int, w: Work) -> tuple[bool, int]:
 
 
 @compiled
-def classify(buf: Bytes, ctx: Ints, links: Ints, start: int, w: Work, kinds: Bytes, reasons: Bytes) -> int:
+def classify(
+    buf: Bytes, ctx: Ints, links: Ints, start: int, w: Work, assumes: int, kinds: Bytes, reasons: Bytes
+) -> int:
     """Tell for each link from `start` on whether it leads to a cell, a container, a dataset, or none of these and why.
 
+    Where it `assumes`, what is named like the cell before it is taken for another: `Cell_10` after `Cell_9`.
     Returns how many are done: fewer than there are where `ctx[C_MORE_…]` asks for room.
     """
+    cell = -1
     for i in range(start, links.shape[0]):
         kind = links[i, L_TYPE]
         kinds[i] = OTHER
-        if kind == HARD:
+        if assumes and cell >= 0 and kind == HARD and _are_alike(buf, ctx, links[cell], links[i]):
+            kinds[i] = ASSUMED
+        elif kind == HARD:
             kinds[i] = _kind(buf, ctx, links[i, L_TARGET], w)
+            cell = i if kinds[i] == CELL else cell
         else:
             fail(ctx, SOFT_LINK if kind == SOFT else EXTERNAL_LINK if kind == EXTERNAL_TYPE else USER_LINK)
         if ctx[C_STATUS] == GROW:
@@ -73,6 +83,28 @@ def classify(buf: Bytes, ctx: Ints, links: Ints, start: int, w: Work, kinds: Byt
             kinds[i] = OTHER
         ctx[C_STATUS] = 0
     return links.shape[0]
+
+
+@part
+def _are_alike(buf: Bytes, ctx: Ints, first: Ints, second: Ints) -> bool:
+    """Whether the names of two links differ in nothing but digits."""
+    at, end = first[L_NAME], first[L_NAME] + first[L_NAME_SIZE]
+    other, other_end = second[L_NAME], second[L_NAME] + second[L_NAME_SIZE]
+    while True:
+        at, other = _past_digits(buf, ctx, at, end), _past_digits(buf, ctx, other, other_end)
+        if at >= end or other >= other_end:
+            return at >= end and other >= other_end
+        if u8(buf, ctx, at) != u8(buf, ctx, other):
+            return False
+        at, other = at + 1, other + 1
+
+
+@part
+def _past_digits(buf: Bytes, ctx: Ints, pos: int, end: int) -> int:
+    """Return where the first byte is that is no digit."""
+    while pos < end and _ZERO <= u8(buf, ctx, pos) <= _NINE:
+        pos += 1
+    return pos
 
 
 @part

@@ -7,9 +7,8 @@ from cellnet_sd.sources.native.codes import C_BASE, C_OFFSETS, C_STATUS
 from cellnet_sd.sources.native.compiled import Bytes, Ints, compiled, int64, part, uint32, uint64
 from cellnet_sd.sources.native.global_heap import object_of
 from cellnet_sd.sources.native.instructions import LANES, not_zero, pread, put
-from cellnet_sd.sources.native.primitives import expect, number, product, u32, within
+from cellnet_sd.sources.native.primitives import AHEAD, expect, number, product, u32, within
 
-_AHEAD = 8
 _EXPECTED = 512
 """Bytes of a run that are asked for ahead; of longer ones the processor itself sees what comes."""
 _PIECES = 16
@@ -28,8 +27,8 @@ def copy_runs(buf: Bytes, ctx: Ints, positions: Ints, offsets: Ints, out: Bytes)
     """Copy runs of bytes of the file one after the other: the one from `positions[i]` to `out[offsets[i]:]`."""
     n = min(positions.size, offsets.size - 1)
     for i in range(n):
-        if i + _AHEAD < n:
-            expect(buf, positions[i + _AHEAD], min(offsets[i + _AHEAD + 1] - offsets[i + _AHEAD], _EXPECTED))
+        if i + AHEAD < n:
+            expect(buf, positions[i + AHEAD], min(offsets[i + AHEAD + 1] - offsets[i + AHEAD], _EXPECTED))
         start, stop = offsets[i], offsets[i + 1]
         if start < 0 or stop < start or stop > out.size or not within(buf, ctx, positions[i], stop - start):
             return

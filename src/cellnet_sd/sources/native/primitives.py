@@ -22,6 +22,8 @@ from cellnet_sd.sources.native.instructions import fetch_ahead
 
 _HUGE = 1 << 62
 _CACHE_LINE = 64
+AHEAD = 8
+"""Runs, or objects, that bytes are asked for ahead of; see `expect`."""
 
 
 @part

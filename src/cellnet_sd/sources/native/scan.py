@@ -1,5 +1,6 @@
 """Scanning the structure of a Cell-NET file: its containers and cells, then, batch by batch, their objects."""
 
+import contextlib
 import mmap
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from cellnet_sd.layout import Component
+from cellnet_sd.layout import CELL_MARKERS, Component
 from cellnet_sd.sources.native import codes
 from cellnet_sd.sources.native.cells import read_cells
 from cellnet_sd.sources.native.codes import Kind, Reason
@@ -44,6 +45,11 @@ class Batch(NamedTuple):
     members: Members
     attributes: Attributes
     chunks: Chunks
+
+    def all_cells(self) -> bool:
+        """Whether each group has what marks a cell, among its links; `False` where that cannot be told."""
+        found = np.any([self.components[marker].kind != Kind.ABSENT for marker in CELL_MARKERS], axis=0)
+        return bool((found & (self.groups.kind == Kind.GROUP)).all())
 
     def not_native(self) -> Counter[str]:
         """Return how many objects are not read here, by reason."""
@@ -107,13 +113,15 @@ class NativeScan:
         return _batch(done, columns, self.known)
 
 
-def scan_structure(path: Path) -> NativeScan:
+def scan_structure(path: Path, *, assumes: bool = False) -> NativeScan:
     """Map a file and find its cells.
 
     Parameters
     ----------
     path
         An HDF5 file.
+    assumes
+        Whether to take for cells what is named like cells, without a look; `Batch.all_cells` tells whether they are.
 
     Raises
     ------
@@ -121,7 +129,7 @@ def scan_structure(path: Path) -> NativeScan:
         If the file as a whole is not for this reader; its `reason` tells damage from what is merely not known.
     """
     opened = open_structure(path)
-    containers, cells, others = walk(opened.superblock, new_work())
+    containers, cells, others = walk(opened.superblock, new_work(), assumes=assumes)
     return replace(opened, containers=containers, cells=cells, others=others)
 
 
@@ -188,7 +196,7 @@ def _calls() -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
         (read_cells, (buf, ctx, none, 0, work, new_tables(2), new_outputs(0))),
         (read_objects, (buf, ctx, none, 0, work, new_tables(2), new_outputs(0))),
         (list_links, (buf, ctx, 0, work)),
-        (classify, (buf, ctx, links, 0, work, marks, marks)),
+        (classify, (buf, ctx, links, 0, work, 0, marks, marks)),
         (read_header, (buf, ctx, 0, work.head, work.blocks, work.link_messages, work.attribute_messages)),
         (intern, (buf, ctx, new_tables(2), 0, 0, 0, 0, 0)),
         (lookup3, (buf, ctx, 0, 0, -4)),
@@ -210,7 +218,12 @@ def _mapped(path: Path) -> Bytes:
     with path.open("rb") as file:
         if file.seek(0, 2) == 0:
             return np.empty(0, np.uint8)
-        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        # all of the file is gone through: what Linux has to read it takes in pieces of 2 MiB then, each one fault
+        with contextlib.suppress(OSError):  # of a kernel without them
+            mapped.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(mapped, np.uint8)
 
 
 def _batch(done: Pass, columns: Columns, known: Known) -> Batch:

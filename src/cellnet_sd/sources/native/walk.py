@@ -11,7 +11,7 @@ from cellnet_sd.sources.allowance import MAX_PATH
 from cellnet_sd.sources.native import codes
 from cellnet_sd.sources.native.codes import Kind, Reason
 from cellnet_sd.sources.native.compiled import Bytes, Ints
-from cellnet_sd.sources.native.containers import CELL, CONTAINER, DATASET, classify, list_links
+from cellnet_sd.sources.native.containers import ASSUMED, CELL, CONTAINER, DATASET, classify, list_links
 from cellnet_sd.sources.native.kernels import copy_runs
 from cellnet_sd.sources.native.superblock import Superblock, UnreadableStructureError
 from cellnet_sd.sources.native.work import Work, with_room
@@ -54,12 +54,15 @@ class Cells:
         Which container each lies in.
     header
         Where the header of each cell's group is.
+    assumed
+        Whether some are taken for cells by their names alone.
     """
 
     names: Bytes
     offsets: Ints
     container: NDArray[np.int32]
     header: Ints
+    assumed: bool = False
 
     def __len__(self) -> int:
         return self.header.size
@@ -76,11 +79,13 @@ NO_CELLS: Final = Cells(np.empty(0, np.uint8), np.zeros(1, np.int64), np.empty(0
 class _Walk:
     superblock: Superblock
     work: Work
+    assumes: bool
     containers: list[Container] = field(default_factory=list)
     parts: list[tuple[int, Ints]] = field(default_factory=list)
     others: list[Other] = field(default_factory=list)
     visited: set[int] = field(default_factory=set)
     n_cells: int = 0
+    assumed: bool = False
 
     def container(self, path: bytes, header: int, depth: int) -> None:
         """Walk one container, in tracked order or sorted by name; cells between containers keep their place."""
@@ -96,8 +101,11 @@ class _Walk:
         self.containers.append(Container(path, header, bool(tracked)))
         kinds, reasons = np.zeros(len(links), np.uint8), np.zeros(len(links), np.uint8)
         done = 0
-        while (done := classify(buf, ctx, links, done, self.work, kinds, reasons)) < len(links):
+        while (done := classify(buf, ctx, links, done, self.work, int(self.assumes), kinds, reasons)) < len(links):
             self._make_room()
+        if (by_name := kinds == ASSUMED).any():
+            self.assumed = True
+            kinds[by_name] = CELL
         self._take(code, path, depth, links, kinds, reasons)
 
     def _take(self, code: int, path: bytes, depth: int, links: Ints, kinds: Bytes, reasons: Bytes) -> None:
@@ -150,18 +158,20 @@ class _Walk:
         copy_runs(buf, ctx, np.ascontiguousarray(links[:, 0]), offsets, names)
         self._raise_failure()
         container = [np.empty(0, np.int32), *container]
-        return Cells(names, offsets, np.concatenate(container), np.ascontiguousarray(links[:, 2]))
+        return Cells(names, offsets, np.concatenate(container), np.ascontiguousarray(links[:, 2]), self.assumed)
 
 
-def walk(superblock: Superblock, work: Work) -> tuple[tuple[Container, ...], Cells, tuple[Other, ...]]:
-    """Return the containers, the cells, and what else lies beside them.
+def walk(
+    superblock: Superblock, work: Work, *, assumes: bool
+) -> tuple[tuple[Container, ...], Cells, tuple[Other, ...]]:
+    """Return the containers, the cells, and what else lies beside them; see `classify` for what it `assumes`.
 
     Raises
     ------
     UnreadableStructureError
         If the root or a container cannot be listed.
     """
-    found = _Walk(superblock, work)
+    found = _Walk(superblock, work, assumes)
     found.container(b"", superblock.root, 0)
     return tuple(found.containers), found.cells(), tuple(found.others)
 
