@@ -360,7 +360,10 @@ def _load(store: Path) -> Any:
     from cellnet_sd.store_reader import open_store
 
     if store.suffix not in (".zarr", ".h5ad"):
-        msg = f"{store} ends neither in .zarr (SpatialData or AnnData) nor in .h5ad (AnnData)."
+        msg = (
+            f"{store} ends neither in .zarr (SpatialData or AnnData) nor in .h5ad (AnnData). `cellnet-sd write` takes "
+            "such a store; `cellnet-sd convert` makes one of a Cell-NET file."
+        )
         raise ValueError(msg)
     try:
         return open_store(store)

@@ -162,7 +162,7 @@ def _page(source: Source, components: dict[str, tuple[int, str]]) -> Iterator[st
     yield from _slides(index)
     yield from _oddities(index)
     yield ""
-    yield f"Read by      {engine_words(findings.scan)}"
+    yield f"Indexed by   {engine_words(findings.scan)}"
     yield f"Index        {indexfile.saved_at(source.path, source.identity) or 'not saved'}"
 
 

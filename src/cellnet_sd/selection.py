@@ -134,7 +134,7 @@ def named_rows(index: CellIndex, cells: Cells) -> Rows:
     array = np.arange(len(index))[cells] if isinstance(cells, slice) else np.atleast_1d(np.asarray(cells))
     if array.dtype == bool:
         if array.shape != (len(index),):
-            msg = f"{index.path}: cells= is a mask of {array.size:,}, the file has {len(index):,} cells."
+            msg = f"{index.path}: a mask of {array.size:,} is given, the file has {len(index):,} cells."
             raise SelectionError(msg)
         return np.flatnonzero(array)
     if array.dtype.kind in "iu":
@@ -147,7 +147,7 @@ def named_rows(index: CellIndex, cells: Cells) -> Rows:
         msg = f"{index.path}: cells are asked for by names, row numbers or a mask, not by {array.dtype}."
         raise SelectionError(msg)
     if len(np.unique(rows)) < len(rows):
-        msg = f"{index.path}: cells= asks for a cell twice."
+        msg = f"{index.path}: a cell is asked for twice."
         raise SelectionError(msg)
     return rows
 
@@ -156,7 +156,7 @@ def _numbered_rows(index: CellIndex, numbers: NDArray[Any]) -> Rows:
     rows = np.where(numbers < 0, numbers + len(index), numbers).astype(np.int64)
     outside = numbers[(rows < 0) | (rows >= len(index))]
     if len(outside):
-        msg = f"{index.path}: cells= asks for row {outside[0]}, the file has {len(index):,} cells."
+        msg = f"{index.path}: row {outside[0]} is asked for, the file has {len(index):,} cells."
         raise SelectionError(msg)
     return rows
 

@@ -88,10 +88,21 @@ def test_the_answer_is_that_of_h5py(tmp_path: Path, change: Change, libver: str)
         assert_same_values(path, found)
 
 
-def test_names_that_differ_in_more_than_digits_are_looked_at(tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [("Cell_9", "Cell_10"), ("aaaaabbb-1", "aaaaacbn-12"), ("ACGT", "AGCT"), ("7", "08")])
+def test_names_of_one_form_are_not_looked_at(tmp_path: Path, names: tuple[str, str]) -> None:
+    path = written(tmp_path / "cells.h5", 2)
+    with h5py.File(path, "a") as root:
+        for row, name in enumerate(names):
+            root.move(f"Cell_{row}", name)
+    cells = scan_structure(path, assumes=True).cells
+    assert cells.assumed
+    assert len(cells) == 2
+
+
+def test_names_of_other_forms_are_looked_at(tmp_path: Path) -> None:
     path = written(tmp_path / "cells.h5", 3)
     with h5py.File(path, "a") as root:
-        for row, name in enumerate(("Cell_", "Cell_A", "Cell_1_2", "ACGT-1")):
+        for row, name in enumerate(("Cell_", "Cell_A", "Cell_1_2", "ACGT-1", "cell_1", "ACGTA-1")):
             root.move(f"Cell_{row}", name) if f"Cell_{row}" in root else root.create_group(name)
     cells = scan_structure(path, assumes=True).cells
     assert not cells.assumed

@@ -69,8 +69,8 @@ def test_settings_choose_for_the_session(tmp_path: Path) -> None:
 def test_an_index_of_h5py_is_built_again_for_the_native_engine(tmp_path: Path) -> None:
     path = written(tmp_path / "cells.h5")
     cn.index(path, engine="h5py")
-    assert "Read by      h5py" in str(cn.info(path, engine="h5py"))
-    assert "Read by      the native engine: all 80 objects" in str(cn.info(path))
+    assert "Indexed by   h5py" in str(cn.info(path, engine="h5py"))
+    assert "Indexed by   the native engine: all 80 objects" in str(cn.info(path))
     with counted() as reads:
         cn.index(path, engine="h5py")  # which a native index serves too
     assert reads.scans == 0

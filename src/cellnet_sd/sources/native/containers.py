@@ -37,6 +37,7 @@ ASSUMED = 5
 """A cell by its name: not looked at."""
 
 _ZERO, _NINE = ord("0"), ord("9")
+_A, _Z, _SMALL_A, _SMALL_Z = (ord(letter) for letter in "AZaz")
 MARKERS = np.zeros((len(CELL_MARKERS), 24), np.uint8)
 MARKER_SIZES = np.array([len(marker) for marker in CELL_MARKERS], np.int64)
 for _row, _marker in enumerate(CELL_MARKERS):
@@ -62,7 +63,8 @@ def classify(
 ) -> int:
     """Tell for each link from `start` on whether it leads to a cell, a container, a dataset, or none of these and why.
 
-    Where it `assumes`, what is named like the cell before it is taken for another: `Cell_10` after `Cell_9`.
+    Where it `assumes`, what is named like the cell before it is taken for another: `Cell_10` after `Cell_9`, or
+    `aabcd-1` after `aaabc-1`.
     Returns how many are done: fewer than there are where `ctx[C_MORE_…]` asks for room.
     """
     cell = -1
@@ -87,16 +89,24 @@ def classify(
 
 @part
 def _are_alike(buf: Bytes, ctx: Ints, first: Ints, second: Ints) -> bool:
-    """Whether the names of two links differ in nothing but digits."""
+    """Whether the names of two links are of one form: a letter for each letter of its case, and digits for digits."""
     at, end = first[L_NAME], first[L_NAME] + first[L_NAME_SIZE]
     other, other_end = second[L_NAME], second[L_NAME] + second[L_NAME_SIZE]
     while True:
         at, other = _past_digits(buf, ctx, at, end), _past_digits(buf, ctx, other, other_end)
         if at >= end or other >= other_end:
             return at >= end and other >= other_end
-        if u8(buf, ctx, at) != u8(buf, ctx, other):
+        if _form(u8(buf, ctx, at)) != _form(u8(buf, ctx, other)):
             return False
         at, other = at + 1, other + 1
+
+
+@part
+def _form(byte: int) -> int:
+    """Return one letter for all of its case, and any other byte as it is."""
+    if _A <= byte <= _Z:
+        return _A
+    return _SMALL_A if _SMALL_A <= byte <= _SMALL_Z else byte
 
 
 @part
