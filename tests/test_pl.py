@@ -172,6 +172,16 @@ def test_by_default_all_cell_types_are_among_the_cells(tissue: SyntheticTissue) 
     assert len(panels(cn.pl.gallery(tissue.path))) == 6
 
 
+def test_cells_are_chosen_as_elsewhere(tissue: SyntheticTissue) -> None:
+    adata = cn.read_anndata(tissue.path)
+    mask = np.arange(adata.n_obs) < 2
+    chosen = [adata.obs_names[:2].tolist(), [0, 1], slice(2), mask]
+    texts = [words(cn.pl.gallery(adata, cells=cells)) for cells in chosen]
+    assert all(text == texts[0] for text in texts)
+    with pytest.raises(SelectionError, match="a mask of 5, there are 120 cells"):
+        cn.pl.gallery(adata, cells=mask[:5])
+
+
 def test_the_seed_decides(tissue: SyntheticTissue) -> None:
     adata = cn.read_anndata(tissue.path)
     same, again, other = (words(cn.pl.gallery(adata, n=3, seed=seed)) for seed in (1, 1, 2))

@@ -24,7 +24,7 @@ __all__ = ["composition", "gallery"]
 def gallery(
     obj: "SpatialData | AnnData | CellNetFile | str | Path",
     *,
-    cells: "Sequence[str] | Sequence[int] | NDArray[Any] | None" = None,
+    cells: "Sequence[str] | Sequence[int] | NDArray[Any] | slice | None" = None,
     n: int = 6,
     levels: Sequence[Literal["cell", "tissue", "wsi"]] = ("cell", "tissue", "wsi"),
     genes: Sequence[str] | None = None,
@@ -45,8 +45,8 @@ def gallery(
     obj
         A SpatialData or AnnData that `read` gave, or anything made from it; an open file; or a path.
     cells
-        Which cells: names, row numbers or a boolean mask. By default `n` at random, with as many different labels among
-        them as possible.
+        Which cells: names, row numbers, a slice of rows or a boolean mask. By default `n` at random, with as many
+        different labels among them as possible.
     n
         How many cells, unless `cells` says which.
     levels

@@ -65,16 +65,21 @@ class Subject:
                 msg = f"obs has no column {name!r}; it has {', '.join(map(str, self.obs.columns))}."
                 raise SelectionError(msg)
 
-    def rows(self, cells: Sequence[str] | Sequence[int] | NDArray[Any]) -> Rows:
-        """Return the rows of cells given by name, number or mask.
+    def rows(self, cells: Sequence[str] | Sequence[int] | NDArray[Any] | slice) -> Rows:
+        """Return the rows of cells given by name, number, mask or a slice of rows.
 
         Raises
         ------
         SelectionError
-            If a cell is not there.
+            If a cell is not there, or a mask is not of all cells.
         """
+        if isinstance(cells, slice):
+            return np.arange(len(self.obs), dtype=np.int64)[cells]
         asked = np.asarray([cells] if isinstance(cells, str) else cells)
         if asked.dtype == bool:
+            if asked.shape != (len(self.obs),):
+                msg = f"cells= is a mask of {asked.size:,}, there are {len(self.obs):,} cells."
+                raise SelectionError(msg)
             return np.flatnonzero(asked).astype(np.int64)
         numbers = asked.astype(np.int64) if asked.dtype.kind in "iu" else self.obs.index.get_indexer(asked.tolist())
         outside = (numbers < 0) | (numbers >= len(self.obs))
