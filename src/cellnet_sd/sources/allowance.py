@@ -12,6 +12,15 @@ ALWAYS_ALLOWED: Final = 16 * 2**20
 MAX_PATH: Final = 1024
 """Bytes of the path of a group that holds cells: all that lies in it is called by it, again and again."""
 
+_SPARE_NAMES: Final = 50_000
+_BYTES_PER_NAME: Final = 16
+"""Half of the least that a member or an attribute takes in the file: h5py lists some of them twice."""
+
+
+def listed_in_all(file_size: int) -> int:
+    """Return how many members of cells may be listed, attributes counting twice: many cells can name one group."""
+    return _SPARE_NAMES + file_size // _BYTES_PER_NAME
+
 
 def allowed_in_all(file_size: int) -> int:
     """Return how many bytes all values that are not stored may decode to: a file can name any number of them."""

@@ -20,20 +20,22 @@ from threading import Lock
 from typing import IO, Any, Final, NamedTuple, NoReturn
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from cellnet_sd import errors
 from cellnet_sd.errors import CellNetError, CorruptFileError
 from cellnet_sd.layout import Component
 from cellnet_sd.sources.allowance import allowed_in_all
 from cellnet_sd.sources.base import Raw, Unreadable
-from cellnet_sd.sources.hdf5_objects import ObjectError, load_plugins
+from cellnet_sd.sources.guarded_time import OrderTime
+from cellnet_sd.sources.guarded_values import packed, unpacked
+from cellnet_sd.sources.hdf5_limits import limit_to
+from cellnet_sd.sources.hdf5_objects import load_plugins
 
 _SECONDS: Final = 3
-"""Of processor time: by the clock, it depends on what else the machine does."""
-_BYTES_PER_SECOND: Final = 50 * 2**20
-_CELLS_PER_SECOND: Final = 200
+"""Of processor time, beyond what is due to a file of its size and so many cells: for all orders together.
+
+By the clock, it depends on what else the machine does.
+"""
 _LONGEST: Final = 30
 """Seconds by the clock, over those of processor time, after which a child is given up in any case."""
 _MOST_MEMORY: Final = 3 * 2**30
@@ -47,7 +49,8 @@ _RAISED: Final = 3
 """Exit code of a fork whose last answer is the error that it raised."""
 _COMMAND: Final = [sys.executable, "-m", "cellnet_sd.sources.guarded"]
 _LENGTH: Final = struct.Struct("<Q")
-_CODE: Final = struct.Struct("<i")
+_END: Final = struct.Struct("<id")
+"""How a fork ended: its exit code, and the seconds of processor time that it took."""
 
 
 class _Order(msgspec.Struct):
@@ -56,19 +59,6 @@ class _Order(msgspec.Struct):
     cells: list[tuple[str, str]]
     component: str
     seconds: int
-
-
-class _StoredRaw(msgspec.Struct):
-    """A `Raw`, or why there is none, as plain data."""
-
-    reason: str | None = None
-    dtype: str = ""
-    shape: tuple[int, ...] | None = None
-    data: bytes = b""
-    items: list[bytes] | None = None
-    item_dtype: str = ""
-    attrs: dict[str, "_StoredRaw"] = {}
-    members: dict[str, "_StoredRaw"] = {}
 
 
 def in_child(what: str, path: Path, cells: Sequence[tuple[str, str]]) -> bytes:
@@ -99,18 +89,26 @@ class _Done(NamedTuple):
 
 
 def _carried_out_apart(what: str, path: Path, cells: Sequence[tuple[str, str]], component: str = "") -> _Done:
-    seconds = int(_SECONDS + path.stat().st_size / _BYTES_PER_SECOND + len(cells) / _CELLS_PER_SECOND)
-    order = _Order(what, str(path), list(cells), component, seconds)
-    code, reply = _server(os.getpid()).ask(msgspec.msgpack.encode(order))
+    given = OrderTime.of(path, len(cells))
+    seconds = int(_SECONDS + given.allowed - given.owed)
+    if given.owed >= _SECONDS:
+        return _Done(-signal.SIGXCPU, [], _failure(path, -signal.SIGXCPU, _SECONDS), is_crash=False)
+    order = _Order(what, str(path), list(cells), component, max(1, seconds))
+    code, taken, reply = _server(os.getpid()).ask(msgspec.msgpack.encode(order))
     answers = [] if reply is None else list(_frames(reply))
+    given.note(taken, len(answers) / max(1, len(cells)) if code or what == "fetch" else 1)
     if code == _RAISED and answers:
         name, said = msgspec.msgpack.decode(answers.pop(), type=tuple[str, str])
         return _Done(code, answers, getattr(errors, name)(said), is_crash=False)
+    is_crash = reply is not None and code != -signal.SIGXCPU
+    return _Done(code, answers, _failure(path, code, order.seconds), is_crash=is_crash)
+
+
+def _failure(path: Path, code: int, seconds: int) -> CellNetError:
     failed = f"failed on it (exit code {code})"
-    if is_slow := code == -signal.SIGXCPU:
+    if code == -signal.SIGXCPU:
         failed = f"did not come to an end with it in {seconds} s"
-    msg = f"{path}: only libhdf5 can read some of it, and it {failed}: it is damaged."
-    return _Done(code, answers, CorruptFileError(msg), is_crash=reply is not None and not is_slow)
+    return CorruptFileError(f"{path}: only libhdf5 can read some of it, and it {failed}: it is damaged.")
 
 
 def _frames(reply: memoryview) -> Iterator[memoryview]:
@@ -139,8 +137,11 @@ class _Server:
         self._lock = Lock()
         self._process: subprocess.Popen[bytes] | None = None
 
-    def ask(self, order: bytes) -> tuple[int, memoryview | None]:
-        """Return the exit code of the fork that carried out an order, and what it said; `None` if this one ended."""
+    def ask(self, order: bytes) -> tuple[int, float, memoryview | None]:
+        """Return exit code and seconds of the fork that carried out an order, and what it said.
+
+        `None` is said if this process ended.
+        """
         with self._lock:
             process = self._running()
             assert process.stdin is not None
@@ -149,8 +150,8 @@ class _Server:
                 _write(process.stdin, order)
             reply = _read(process.stdout)
             if reply is None:
-                return _ended(process), None
-        return _CODE.unpack_from(reply)[0], memoryview(reply)[_CODE.size :]
+                return _ended(process), 0, None
+        return *_END.unpack_from(reply), memoryview(reply)[_END.size :]
 
     def close(self) -> None:
         """End the process."""
@@ -215,7 +216,7 @@ def fetch_guarded(path: Path, component: Component, cells: Sequence[tuple[str, s
             values += [Unreadable("the values before it are more than all the bytes of the file can be")]
             continue
         done = _carried_out_apart("fetch", path, cells[len(values) : len(values) + _AT_ONCE], component)
-        values += map(_fetched, done.answers)
+        values += map(unpacked, done.answers)
         allowed -= sum(map(len, done.answers))
         if not done.code:
             continue
@@ -226,77 +227,7 @@ def fetch_guarded(path: Path, component: Component, cells: Sequence[tuple[str, s
     return values
 
 
-def _fetched(answer: memoryview) -> Raw | Unreadable | None:
-    stored = msgspec.msgpack.decode(answer, type=_StoredRaw | None)
-    if stored is None:
-        return None
-    return Unreadable(stored.reason) if stored.reason else _raw(stored)
-
-
-def _raw(stored: _StoredRaw) -> Raw:
-    attrs = {name: _value(each) for name, each in stored.attrs.items()}
-    members = {name: _raw(each) for name, each in stored.members.items()}
-    return Raw(_value(stored) if stored.shape is not None else None, attrs, members)
-
-
-def _value(stored: _StoredRaw) -> Any:
-    if stored.shape is None:
-        return None
-    if stored.items is not None:
-        array = np.empty(len(stored.items), object)
-        array[:] = [np.frombuffer(each, stored.item_dtype) if stored.item_dtype else each for each in stored.items]
-        return array.reshape(stored.shape)
-    return np.frombuffer(stored.data, np.dtype(stored.dtype)).reshape(stored.shape)
-
-
 # --- in the child ----------------------------------------------------------------------------------------------------
-
-
-def _packed(raw: Raw | Unreadable | None) -> _StoredRaw | None:
-    if raw is None:
-        return None
-    if isinstance(raw, Unreadable):
-        return _StoredRaw(reason=str(raw) or "it cannot be read")
-    try:
-        return _packed_parts(raw)
-    except ObjectError as error:
-        return _StoredRaw(reason=str(error))
-
-
-def _packed_parts(raw: Raw) -> _StoredRaw:
-    packed = _packed_array(raw.value) if raw.value is not None else _StoredRaw()
-    packed.attrs = {name: _packed_array(np.asarray(each)) for name, each in raw.attrs.items() if each is not None}
-    packed.members = {name: _packed_parts(each) for name, each in raw.members.items()}
-    return packed
-
-
-def _packed_array(array: NDArray[Any]) -> _StoredRaw:
-    if array.dtype.kind == "O":
-        items = array.reshape(-1).tolist()
-        inner = next((str(item.dtype.str) for item in items if isinstance(item, np.ndarray)), "")
-        return _StoredRaw(shape=array.shape, items=[_packed_item(item) for item in items], item_dtype=inner)
-    _check_plain(array.dtype)
-    return _StoredRaw(dtype=array.dtype.str, shape=array.shape, data=np.ascontiguousarray(array).tobytes())
-
-
-def _packed_item(item: Any) -> bytes:
-    if isinstance(item, bytes):
-        return item
-    _check_plain(item.dtype if isinstance(item, np.ndarray) else np.dtype(object))
-    return bytes(item.tobytes())
-
-
-def _check_plain(dtype: "np.dtype[Any]") -> None:
-    """Refuse values that are addresses in this process.
-
-    Raises
-    ------
-    ObjectError
-        If a value of that type holds some.
-    """
-    if dtype.hasobject:
-        msg = "it holds values within values of a type that is not known"
-        raise ObjectError(msg)
 
 
 def _serve() -> None:
@@ -308,12 +239,12 @@ def _serve() -> None:
     load_plugins()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     while (order := _read(sys.stdin.buffer)) is not None:
-        code, answer = _in_fork(order)
-        _write(replies, _CODE.pack(code) + answer)
+        code, seconds, answer = _in_fork(order)
+        _write(replies, _END.pack(code, seconds) + answer)
 
 
-def _in_fork(order: bytes) -> tuple[int, bytes]:
-    """Carry out one order in a fork; return its exit code and its answer."""
+def _in_fork(order: bytes) -> tuple[int, float, bytes]:
+    """Carry out one order in a fork; return its exit code, the seconds that it took, and its answer."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -324,8 +255,8 @@ def _in_fork(order: bytes) -> tuple[int, bytes]:
     os.close(reader)
     if answer is None:
         os.kill(child, signal.SIGXCPU)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return code, answer or b""
+    _, status, used = os.wait4(child, 0)
+    return os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime, answer or b""
 
 
 def _all_of(reader: int, seconds: float) -> bytes | None:
@@ -373,6 +304,7 @@ def _carried_out(order: _Order) -> Iterator[Any]:
     from cellnet_sd.sources.native_left import scan_here, stated_here
 
     path = Path(order.path)
+    limit_to(path)
     if order.what == "walk":
         yield len(scan(path))
     elif order.what == "scan":
@@ -381,7 +313,7 @@ def _carried_out(order: _Order) -> Iterator[Any]:
         yield stated_here(path, [container for container, _ in order.cells])
     else:
         groups = [f"{container}/{name}" for container, name in order.cells]
-        yield from map(_packed, each_cell(path, Component(order.component), groups))
+        yield from map(packed, each_cell(path, Component(order.component), groups))
 
 
 if __name__ == "__main__":

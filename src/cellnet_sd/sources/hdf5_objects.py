@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from cellnet_sd.errors import CorruptFileError, FileBusyError, LayoutError, MissingDependencyError
 from cellnet_sd.sources.allowance import ALWAYS_ALLOWED, MAX_INFLATION
 from cellnet_sd.sources.base import Raw
+from cellnet_sd.sources.hdf5_limits import attr_names, member_names
 from cellnet_sd.sources.paths import is_remote
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -222,7 +223,7 @@ def _read(node: ObjectID, with_attrs: bool, depth: int) -> Raw:  # noqa: FBT001
         msg = "groups are nested too deep or too wide to be one value"
         raise ObjectError(msg)
     members = {}
-    for name in node:
+    for name in member_names(node):
         member = open_member(node, name.decode(errors="replace"))
         if member is None:
             msg = f"the member {name!r} cannot be opened"
@@ -312,11 +313,6 @@ def read_attrs(node: ObjectID) -> dict[str, Any]:
         If an attribute cannot be read.
     """
     return {name: read_attr(node, name) for name in attr_names(node)}
-
-
-def attr_names(node: ObjectID) -> list[str]:
-    """Return the names of the attributes of an object."""
-    return [h5a.open(node, index=i).name.decode(errors="replace") for i in range(h5a.get_num_attrs(node))]
 
 
 def read_attr(node: ObjectID, name: str) -> Any:

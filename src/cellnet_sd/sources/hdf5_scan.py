@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pandas as pd
-from h5py import h5d, h5g
+from h5py import h5d, h5g, h5o
 from h5py._objects import ObjectID
 from numpy.typing import NDArray
 
@@ -22,10 +22,10 @@ from cellnet_sd.problems import GROUP, Problem
 from cellnet_sd.progress import progress
 from cellnet_sd.sources.base import Raw
 from cellnet_sd.sources.facts import Facts, FormColumn, Stated, StoredForm
+from cellnet_sd.sources.hdf5_limits import attr_names, member_names, take_text
 from cellnet_sd.sources.hdf5_objects import (
     DAMAGE,
     ObjectError,
-    attr_names,
     check_dataset,
     open_file,
     open_member,
@@ -167,13 +167,20 @@ class Scanner:
     def _content(self, component: Component, node: ObjectID) -> None:
         """Take what an index holds of a component's content: all text, and which WSI image it is."""
         if component is Component.ATTRIBUTES:
-            self.documents[-1] = dict(attributes.parse_document(self._text(read_object(node))))
+            self.documents[-1] = dict(attributes.parse_document(self._text_of(node)))
         elif component is Component.CAPTION:
-            self.captions[-1] = self._text(read_object(node))
+            self.captions[-1] = self._text_of(node)
         elif isinstance(node, h5d.DatasetID):
             check_dataset(node)
             if component is Component.WSI_PATCH:
                 self.wsi[-1] = self.images.number(node)
+
+    def _text_of(self, node: ObjectID) -> str:
+        raw = read_object(node)
+        text = self._text(raw)
+        is_elsewhere = raw.value is not None and raw.value.dtype.kind == "O"  # in a heap
+        take_text(len(text), h5o.get_info(node).addr, is_elsewhere=is_elsewhere)
+        return text
 
     def _text(self, raw: Raw) -> str:
         stored = raw_bytes(raw)
@@ -206,7 +213,7 @@ class Scanner:
         return numbers
 
     def _note_unknown(self, group: h5g.GroupID) -> None:
-        names = {name.decode(errors="replace") for name in group}
+        names = {name.decode(errors="replace") for name in member_names(group)}
         if "images" in names:
             names |= {f"images/{name}" for name in _names_in(group, "images")}
         self.unknown.update(names - KNOWN_MEMBERS)
@@ -241,7 +248,9 @@ def _names_in(group: h5g.GroupID, name: str) -> set[str]:
         inner = open_member(group, name)
     except ObjectError:
         return set()
-    return {each.decode(errors="replace") for each in inner} if isinstance(inner, h5g.GroupID) else set()
+    if not isinstance(inner, h5g.GroupID):
+        return set()
+    return {each.decode(errors="replace") for each in member_names(inner)}
 
 
 def stored_form(node: ObjectID) -> StoredForm:
@@ -272,7 +281,7 @@ def dataset_form(dtype: np.dtype[Any], name: str, shape: tuple[int, ...] | None)
 
 
 def _group_form(group: h5g.GroupID) -> StoredForm:
-    names = sorted(name.decode(errors="replace") for name in group)
+    names = sorted(name.decode(errors="replace") for name in member_names(group))
     return group_form(read_attr(group, "encoding-type"), read_attr(group, "shape"), names)
 
 

@@ -15,7 +15,8 @@ from cellnet_sd.errors import CorruptFileError
 from cellnet_sd.naming import natural_key
 from cellnet_sd.sources.allowance import MAX_PATH
 from cellnet_sd.sources.facts import Stated
-from cellnet_sd.sources.hdf5_objects import ObjectError, attr_names, open_member, read_attr, read_dataset
+from cellnet_sd.sources.hdf5_limits import attr_names
+from cellnet_sd.sources.hdf5_objects import ObjectError, open_member, read_attr, read_dataset
 
 _MAX_DEPTH = 32
 STATED = frozenset(
