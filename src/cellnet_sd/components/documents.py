@@ -27,6 +27,8 @@ _MAX_KEYS: Final = 4096
 _FEW: Final = 2**22
 _SPARSE: Final = 128
 """How many places of a table there may be for each value, where they are not few."""
+_PLACES_PER_BYTE: Final = 4
+"""How many places of a table there may be for each byte of the file: documents that cells share have none."""
 _MISSING: Final = object()
 _KINDS: Final[Mapping[type, Kind]] = {str: "str", int: "int", float: "float", bool: "bool"}
 
@@ -150,6 +152,21 @@ def check_keys(n_keys: int, n_documents: int, n_values: int) -> None:
     """
     if n_keys > _MAX_KEYS or n_keys * n_documents > max(_FEW, _SPARSE * n_values):
         msg = f"{n_keys:,} keys, in {n_documents:,} documents, are too many for a table"
+        raise TooManyKeysError(msg)
+
+
+def check_places(n_keys: int, n_documents: int, file_size: float) -> None:
+    """Refuse documents whose table would be many times the file, as where cells share a long one.
+
+    Raises
+    ------
+    TooManyKeysError
+        If their table is too large.
+    """
+    if n_keys * n_documents > max(_FEW, _PLACES_PER_BYTE * file_size):
+        msg = (
+            f"{n_keys:,} keys, in {n_documents:,} documents of a file of {file_size:,} bytes, are too many for a table"
+        )
         raise TooManyKeysError(msg)
 
 

@@ -1,5 +1,6 @@
 """The attributes of a batch of cells: their JSON texts as columns."""
 
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -7,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellnet_sd.components.attributes import parse_document
-from cellnet_sd.components.documents import Document, Documents, check_keys
+from cellnet_sd.components.documents import Document, Documents, check_keys, check_places
 from cellnet_sd.sources.native_templates import cut_out
 from cellnet_sd.sources.native_texts import Texts
 
@@ -20,7 +21,7 @@ _AT_ONCE: Final = 4096
 """Documents that are Python objects at the same time."""
 
 
-def parse_documents(texts: Texts) -> Documents:
+def parse_documents(texts: Texts, file_size: float = math.inf) -> Documents:
     """Return JSON texts as documents, equal ones parsed once; what is malformed is added to the faults."""
     encoded = texts.array.dictionary_encode()
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
@@ -33,6 +34,7 @@ def parse_documents(texts: Texts) -> Documents:
     none = Documents.of([None])
     n = len(encoded.dictionary)
     check_keys(len(found.columns), len(codes), texts.array.nbytes // _LEAST)
+    check_places(len(found.columns), len(codes), file_size)
     return Documents.joined([found, none]).take(np.where(codes < 0, n, codes).astype(np.int64))
 
 

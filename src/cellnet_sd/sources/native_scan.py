@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cellnet_sd.components.documents import Documents
+from cellnet_sd.components.documents import Documents, check_places
 from cellnet_sd.components.text import decode_text, is_utf8, raw_bytes, text_list
 from cellnet_sd.layout import GENE_KEYS, Component
 from cellnet_sd.problems import GROUP, Problem
@@ -132,7 +132,7 @@ class _PartReader:
             self.forms[component] = forms_of(self.located[component])
         captions = read_texts(self.cells.stored, self.located[Component.CAPTION])
         texts = read_texts(self.cells.stored, self.located[Component.ATTRIBUTES])
-        documents = parse_documents(texts)
+        documents = parse_documents(texts, self.cells.stored.buf.size)
         documents = self._spelled_as_attributes(documents, texts, captions)
         self._report(Component.CAPTION, captions.faults)
         self._report(Component.ATTRIBUTES, texts.faults)
@@ -239,6 +239,8 @@ class _PartReader:
         for component, rows in left.items():
             self.located[component] = self.located[component].with_layout(rows, _LEFT)
         captions.array = _with_texts(captions.array, said)
+        names = documents.columns.keys() | {name for own in found.values() for name in own}
+        check_places(len(names), len(self.cells), self.cells.stored.buf.size)
         return _with_documents(documents, found)
 
     def _caption(
