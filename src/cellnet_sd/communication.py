@@ -33,6 +33,7 @@ def read_links(source: Source, rows: Rows, problems: Problems) -> CCCLinks | Non
     layout = source.index.findings.ccc
     if not source.index.has(Component.CCC, rows).any():
         return None
+    rows = _readable(source, rows, problems)
     context = ccc_context(source)
     decoded = [
         links
@@ -40,6 +41,16 @@ def read_links(source: Source, rows: Rows, problems: Problems) -> CCCLinks | Non
         for links in _decoded(source, batch, layout, context, problems)
     ]
     return ccc.concat(decoded)
+
+
+def _readable(source: Source, rows: Rows, problems: Problems) -> Rows:
+    """Report the cells whose CCC is known to be unreadable before any is decoded, and return the others."""
+    located = source.index.load_located(Component.CCC) if source.access.engine != "h5py" else None
+    if located is None or not (reasons := located.unreadable_members(np.asarray(rows, np.int64))):
+        return rows
+    for row, reason in reasons.items():
+        problems.report(row, Component.CCC, reason)
+    return rows[~np.isin(rows, list(reasons))]
 
 
 def _decoded(

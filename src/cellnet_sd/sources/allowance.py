@@ -12,13 +12,13 @@ ALWAYS_ALLOWED: Final = 16 * 2**20
 MAX_PATH: Final = 1024
 """Bytes of the path of a group that holds cells: all that lies in it is called by it, again and again."""
 
-_SPARE_NAMES: Final = 50_000
+_SPARE_NAMES: Final = 20_000
 _BYTES_PER_NAME: Final = 16
-"""Half of the least that a member or an attribute takes in the file: h5py lists some of them twice."""
+"""Half of the least that a member takes in the file, with the object it names: h5py lists some of them twice."""
 
 
 def listed_in_all(file_size: int) -> int:
-    """Return how many members of cells may be listed, attributes counting twice: many cells can name one group."""
+    """Return how many members of cells may be listed, an attribute as several: many cells can name one group."""
     return _SPARE_NAMES + file_size // _BYTES_PER_NAME
 
 
@@ -48,7 +48,12 @@ def beyond_the_file(sizes: NDArray[np.int64], file_size: int) -> NDArray[np.intp
 
 
 def too_large(
-    declared: NDArray[Any], stored: NDArray[Any], file_size: int, *, own: NDArray[np.bool_] | None = None
+    declared: NDArray[Any],
+    stored: NDArray[Any],
+    file_size: int,
+    *,
+    own: NDArray[np.bool_] | None = None,
+    copies: int = 1,
 ) -> NDArray[np.bool_]:
     """Return which values of a batch declare more bytes than can be stored.
 
@@ -60,6 +65,8 @@ def too_large(
         Bytes of the file.
     own
         Which values are decoded on their own account, all for `None`: one that many cells share may be decoded once.
+    copies
+        How often what is decoded is in memory until it is what users get.
     """
     stored = np.minimum(stored, file_size)  # chunks can be the same bytes again and again
     is_unstored = declared > MAX_INFLATION * stored
@@ -67,5 +74,5 @@ def too_large(
     few = declared[is_unstored & is_small].sum() <= allowed_in_all(file_size)
     refused = np.asarray(is_unstored & ~is_small if few else is_unstored)
     counted = ~refused if own is None else ~refused & own
-    in_all = np.cumsum(np.where(counted, declared, 0))
+    in_all = copies * np.cumsum(np.where(counted, declared, 0))
     return np.asarray(refused | (counted & (in_all > allowed_in_all(file_size))))

@@ -203,6 +203,17 @@ class Located:
             for name, parent, code, address, size in rows
         ]
 
+    def unreadable_members(self, rows: Ints) -> dict[int, str]:
+        """Return which of the cells at `rows` hold a member that cannot be read, and why."""
+        bad = [code for code, layout in enumerate(self.layouts) if layout.reason and layout.storage != "h5py"]
+        if self.members is None or not bad:
+            return {}
+        chosen = self.members.take(rows)
+        at = np.flatnonzero(np.isin(chosen.columns["code"], bad))
+        cells = rows[np.searchsorted(chosen.offsets, at, side="right") - 1]
+        codes = chosen.columns["code"][at]
+        return {row: self.layouts[code].reason for row, code in zip(cells.tolist(), codes.tolist(), strict=True)}
+
     @classmethod
     def joined(cls, parts: Sequence["Located"]) -> "Located":
         """Return the places of several batches, one after the other, under one set of codes."""

@@ -38,6 +38,8 @@ UNKNOWN_ATTRIBUTES: Final = "attributes of a type that is not known"
 """Why h5py reads an object that is known but for its attributes."""
 _NAME: Final = 64
 """Bytes that a name takes in memory at least."""
+_COPIES: Final = 4
+"""Of the lists of a sparse matrix, while its entries are checked and sorted."""
 _EMPTY: Final = "an empty (null) dataspace is stored"
 
 
@@ -109,7 +111,7 @@ class LocatedBatch:
         more = (objects.filters, objects.chunk_shape, objects.mask, objects.text_size >= 0, attrs, names)
         codes, firsts = combined(*keys, *more)
         layouts = [self._layout(objects, int(at), int(attrs[at]), int(names[at]), what) for at in firsts]
-        codes = self._too_large(objects, codes, layouts, is_shared=what == Component.WSI_PATCH)
+        codes = self._too_large(objects, codes, layouts, what)
         known: dict[Layout, int] = {}
         final = [-1 if layout is None else known.setdefault(layout, len(known)) for layout in layouts]
         return list(known), np.array([*final, -1], np.int32)[codes]
@@ -150,16 +152,17 @@ class LocatedBatch:
         )
 
     def _too_large(
-        self, objects: Objects, codes: NDArray[np.int32], layouts: list[Layout | None], *, is_shared: bool
+        self, objects: Objects, codes: NDArray[np.int32], layouts: list[Layout | None], what: str
     ) -> NDArray[np.int32]:
         """Give datasets that are larger than their stored bytes can be a layout of their own, which says so.
 
-        Those that cells are meant to share count once.
+        WSI images, which cells are meant to share, count once; entries of matrices as often as they are copied.
         """
         declared = np.array([0 if layout is None else self._declared(layout) for layout in layouts], np.float64)[codes]
         stored, file_size = objects.size, self.stored.buf.size
-        own = ~pd.Series(objects.header).duplicated().to_numpy() if is_shared else None
-        for row in np.flatnonzero(too_large(declared, stored, file_size, own=own)).tolist():
+        own = ~pd.Series(objects.header).duplicated().to_numpy() if what == Component.WSI_PATCH else None
+        copies = _COPIES if what == "member" else 1
+        for row in np.flatnonzero(too_large(declared, stored, file_size, own=own, copies=copies)).tolist():
             layout = layouts[codes[row]]
             assert layout is not None  # it declares something
             reason = f"{int(declared[row]):,} bytes are declared but only {int(stored[row]):,} are stored"
