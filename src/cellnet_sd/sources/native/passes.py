@@ -98,16 +98,17 @@ def new_outputs(n: int) -> Outputs:
 
 
 def _larger(buf: Bytes, ctx: Ints, tables: Tables, outputs: Outputs) -> tuple[Tables, Outputs]:
-    """Return tables and outputs with twice the room where they are more than half full."""
+    """Return tables and outputs with twice the room where they are more than half full, but none beyond all rows."""
     capacity = tables.entries.shape[1]
     if 2 * tables.counts.max() >= capacity:
         tables = grown(buf, ctx, tables)
     used = ctx[[codes.C_MEMBERS, codes.C_ATTRIBUTES, codes.C_CHUNKS]].tolist()
-    arrays = [_doubled(array, n) for array, n in zip(outputs[1:], used, strict=True)]
+    left = int(ctx[codes.C_ROWS])
+    arrays = [_doubled(array, n, n + left) for array, n in zip(outputs[1:], used, strict=True)]
     return tables, Outputs(outputs.objects, *arrays)
 
 
-def _doubled(array: Ints, used: int) -> Ints:
-    larger = np.empty((2 * array.shape[0], array.shape[1]), np.int64)
+def _doubled(array: Ints, used: int, most: int) -> Ints:
+    larger = np.empty((max(array.shape[0], min(2 * array.shape[0], most)), array.shape[1]), np.int64)
     larger[:used] = array[:used]
     return larger
