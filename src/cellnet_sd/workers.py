@@ -55,11 +55,10 @@ class Threads:
         with ThreadPoolExecutor(self.n_sharing) as pool:
             futures = [pool.submit(piece) for piece in pieces]
             try:
-                for future in _as_they_end(futures):
-                    yield future.result()
+                yield from map(Future.result, _as_they_end(futures))
             finally:
-                for future in futures:
-                    future.cancel()
+                while futures:  # an error's traceback would keep them, and they it
+                    futures.pop().cancel()
 
 
 def _as_they_end[T](futures: Sequence[Future[T]]) -> Iterator[Future[T]]:

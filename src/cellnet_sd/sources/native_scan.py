@@ -103,6 +103,7 @@ def read_part(scan: NativeScan, stored: Bytes, headers: NDArray[np.int64]) -> Pa
     """
     batch = scan.read_at(headers)
     if scan.cells.assumed and not batch.all_cells():
+        del batch  # not to be kept by the traceback, while all is read again
         raise NotAllCellsError
     return _PartReader(LocatedBatch(scan, batch, stored), digest_of(headers)).part()
 
