@@ -1,6 +1,7 @@
 """Files made to cost much more than they hold: many names of one large thing. They are refused, at no cost."""
 
 import json
+import random
 import struct
 import subprocess
 import sys
@@ -192,6 +193,37 @@ def test_very_many_keys_are_refused(tmp_path: Path, engine: str, n_documents: in
             root[f"Cell_{row}/attributes.json"] = np.bytes_(_keys(first, n_keys - row % 2))
     with _cheap(path), pytest.raises(LayoutError, match=r"keys\.h5: attributes\.json of its cells: .* too many"):
         cn.open(path, index=False, engine=engine)
+
+
+def _differing() -> Iterator[str]:
+    """Yield 450 documents of 600 of 4,000 keys each, whose values are of all types, spelled in any order."""
+    rng = random.Random(1)
+    kinds: list[Callable[[int], object]] = [int, str, lambda k: [k], lambda k: {"a": k}, lambda _: None, lambda _: 1.5]
+    for _ in range(450):
+        yield json.dumps({f"k{key}": rng.choice(kinds)(key) for key in rng.sample(range(4_000), 600)})
+
+
+def _listing() -> Iterator[str]:
+    """Yield 150 documents that say the same 2,000 keys in any order, whose values are all different lists."""
+    rng, keys = random.Random(1), list(range(2_000))
+    for number in range(150):
+        rng.shuffle(keys)
+        yield json.dumps({f"k{key}": [number, key] for key in keys})
+
+
+@pytest.mark.parametrize("documents", [_differing, _listing])
+def test_documents_that_differ_as_much_as_they_can_are_soon_read(
+    tmp_path: Path, documents: Callable[[], Iterator[str]]
+) -> None:
+    path, texts = tmp_path / "differing.h5", list(documents())
+    with h5py.File(path, "w", libver="latest") as root:
+        for row, text in enumerate(texts):
+            root[f"Cell_{row}/attributes.json"] = np.frombuffer(text.encode(), "u1")
+    began = time.process_time()
+    obs = cn.open(path, index=False).obs
+    assert time.process_time() - began < SECONDS
+    said = {key: value for key, value in json.loads(texts[7]).items() if value is not None}
+    assert {key: str(value) for key, value in obs.iloc[7].dropna().items() if key in said}.keys() == said.keys()
 
 
 # --- more than there is room for -------------------------------------------------------------------------------------

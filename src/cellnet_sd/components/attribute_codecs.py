@@ -21,6 +21,8 @@ _INT64 = range(-(2**63), 2**63)
 _EXACT = 2**53
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _POSITION = re.compile(rf"\s*[(\[]?\s*({_NUMBER}|nan)\s*,\s*({_NUMBER}|nan)\s*[)\]]?\s*", re.IGNORECASE)
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
+"""One for all values: `json.dumps` makes one for each, which takes longer than to use it."""
 _LENGTH = re.compile(rf"\s*({_NUMBER})(\s*)({'|'.join(MICROMETRES)}|)\s*")
 
 Values = Sequence[Any]
@@ -28,7 +30,7 @@ Values = Sequence[Any]
 
 def to_json(value: Any) -> str:
     """Return `value` as JSON text, non-ASCII characters as they are."""
-    return json.dumps(value, ensure_ascii=False)
+    return _ENCODER.encode(value)
 
 
 class Label(msgspec.Struct, tag="label", frozen=True):

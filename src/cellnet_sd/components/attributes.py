@@ -150,16 +150,29 @@ def key_order(documents: Iterable[Collection[str] | None]) -> list[str]:
     orders = dict.fromkeys(tuple(document) for document in documents if document)
     met = list(dict.fromkeys(key for order in orders for key in order))
     rank = {key: ATTRIBUTES.index(key) if key in ATTRIBUTES else len(ATTRIBUTES) + at for at, key in enumerate(met)}
-    before: dict[str, set[str]] = {key: set() for key in met}
-    for order in orders:
-        for first, second in pairwise(order):
-            before[second].add(first)
-    sorter = TopologicalSorter(before)
+    neighbours = {pair for order in orders for pair in pairwise(order)}
     try:
-        sorter.prepare()
+        return list(_by_rank(_sorter(met, neighbours), rank))
     except CycleError:  # documents contradict each other: no order agrees with all
         return sorted(met, key=rank.__getitem__)
-    return list(_by_rank(sorter, rank))
+
+
+def _sorter(names: Iterable[str], neighbours: Collection[tuple[str, str]]) -> "TopologicalSorter[str]":
+    """Return what sorts keys, of which the first of each pair comes before the second.
+
+    Raises
+    ------
+    CycleError
+        If the pairs contradict each other.
+    """
+    if any((second, first) in neighbours for first, second in neighbours):  # soon seen, where there are very many
+        raise CycleError
+    before: dict[str, set[str]] = {name: set() for name in names}
+    for first, second in neighbours:
+        before[second].add(first)
+    sorter = TopologicalSorter(before)
+    sorter.prepare()
+    return sorter
 
 
 def _by_rank(sorter: "TopologicalSorter[str]", rank: Mapping[str, int]) -> Iterator[str]:
