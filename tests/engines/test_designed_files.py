@@ -226,6 +226,26 @@ def test_documents_that_differ_as_much_as_they_can_are_soon_read(
     assert {key: str(value) for key, value in obs.iloc[7].dropna().items() if key in said}.keys() == said.keys()
 
 
+_RUN = 100_000
+_ENDLESS = [
+    {"Position_in_WSI": " " * _RUN},
+    {"Position_in_WSI": f"({'1' * _RUN}q, 2)"},
+    {"Position_in_tissue": f"(1, 2{' ' * _RUN}q"},
+    {"cell_diameter": f"9{' ' * _RUN}q"},
+    {"cell_diameter": f"{'9' * _RUN}q"},
+]
+
+
+@pytest.mark.parametrize("document", _ENDLESS, ids=lambda document: next(iter(document)))
+def test_a_long_value_that_is_none_is_soon_refused(tmp_path: Path, document: dict[str, str]) -> None:
+    path = tmp_path / "long.h5"
+    with h5py.File(path, "w") as root:
+        root["Cell_1/attributes.json"] = json.dumps(document)
+    with _cheap(path):
+        defects = cn.open(path, index=False)._source.index.defects
+    assert len(defects[0].reason) < 200
+
+
 # --- more than there is room for -------------------------------------------------------------------------------------
 
 _ALL_PATCHES = """

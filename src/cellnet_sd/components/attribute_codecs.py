@@ -19,11 +19,14 @@ from cellnet_sd.layout import MICROMETRES
 
 _INT64 = range(-(2**63), 2**63)
 _EXACT = 2**53
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-_POSITION = re.compile(rf"\s*[(\[]?\s*({_NUMBER}|nan)\s*,\s*({_NUMBER}|nan)\s*[)\]]?\s*", re.IGNORECASE)
+# No two runs of these patterns can share what they match: megabytes of spaces or digits would be tried in all ways.
+_NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
+_POSITION = re.compile(rf"\s*(?:[(\[]\s*)?({_NUMBER}|nan)\s*,\s*({_NUMBER}|nan)\s*(?:[)\]]\s*)?", re.IGNORECASE)
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
 """One for all values: `json.dumps` makes one for each, which takes longer than to use it."""
-_LENGTH = re.compile(rf"\s*({_NUMBER})(\s*)({'|'.join(MICROMETRES)}|)\s*")
+_LENGTH = re.compile(rf"\s*({_NUMBER})(\s*)(?:({'|'.join(MICROMETRES)})\s*)?")
+_SHOWN = 60
+"""Characters of a value that is refused which the error shows."""
 
 Values = Sequence[Any]
 
@@ -181,7 +184,7 @@ class Length(msgspec.Struct, tag="length", frozen=True):
             return cls("", text=False, integral=all(type(value) is int for value in values))
         match = _LENGTH.fullmatch(first)
         assert match is not None  # `parse` came first
-        number, space, unit = match.groups()
+        number, space, unit = match.groups("")
         fractions = {_decimals(value) for value in values if isinstance(value, str)}
         decimals = fractions.pop() if len(fractions) == 1 else None
         return cls(space + unit, decimals=decimals, integral=_is_int(number))
@@ -199,7 +202,7 @@ class Length(msgspec.Struct, tag="length", frozen=True):
             return float(value)
         match = _LENGTH.fullmatch(value) if isinstance(value, str) else None
         if match is None:
-            msg = f"{value!r} is not a length: a number, or a number and one of {', '.join(MICROMETRES)}"
+            msg = f"{_shown(value)} is not a length: a number, or a number and one of {', '.join(MICROMETRES)}"
             raise ValueError(msg)
         number, _, unit = match.groups()
         return float(number) * MICROMETRES[unit] if unit else float(number)
@@ -244,9 +247,14 @@ def _pair_numbers(value: Any) -> tuple[Any, Any]:
     elif isinstance(value, list) and len(value) == 2:
         pair = tuple(value)
     if pair is None or not all(n is None or type(n) in (int, float, str) for n in pair):
-        msg = f'{value!r} is not a position: "(x, y)", "x, y", [x, y] or {{"x": …, "y": …}}'
+        msg = f'{_shown(value)} is not a position: "(x, y)", "x, y", [x, y] or {{"x": …, "y": …}}'
         raise ValueError(msg)
     return pair[0], pair[1]
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _is_int(number: str) -> bool:
