@@ -246,6 +246,20 @@ def test_a_long_value_that_is_none_is_soon_refused(tmp_path: Path, document: dic
     assert len(defects[0].reason) < 200
 
 
+@pytest.mark.parametrize("key", ["cell_diameter", "Position_in_WSI"])
+def test_a_number_beyond_all_floats_is_the_fault_of_its_cell(tmp_path: Path, key: str) -> None:
+    path = tmp_path / "beyond.h5"
+    number = 10**400
+    with h5py.File(path, "w") as root:
+        for row, value in enumerate([number, 9]):
+            document = {key: value if key == "cell_diameter" else [value, 1]}
+            root[f"Cell_{row}/attributes.json"] = json.dumps(document)
+    index = cn.open(path, index=False)._source.index
+    assert [(problem.row, problem.reason) for problem in index.defects] == [
+        (0, f"{key}: int too large to convert to float")
+    ]
+
+
 # --- more than there is room for -------------------------------------------------------------------------------------
 
 _ALL_PATCHES = """

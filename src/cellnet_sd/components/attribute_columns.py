@@ -231,7 +231,7 @@ def _checked(
 def _length(value: Any) -> float:
     try:
         return Length.parse(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return math.nan  # reported, and no cell counts it
 
 
