@@ -226,6 +226,21 @@ def test_documents_that_differ_as_much_as_they_can_are_soon_read(
     assert {key: str(value) for key, value in obs.iloc[7].dropna().items() if key in said}.keys() == said.keys()
 
 
+def test_lists_that_are_few_bytes_stored_are_not_millions_of_objects(tmp_path: Path) -> None:
+    path, n_documents, n_lists = tmp_path / "lists.h5", 60, 40_000
+    with h5py.File(path, "w") as root:
+        for row in range(n_documents):
+            lists = ",".join(["[]"] * (n_lists + row))
+            root[f"Cell_{row}/attributes.json"] = np.frombuffer(f'{{"lists":[{lists}]}}'.encode(), "u1")
+    tracemalloc.start()  # which takes longer than to read them
+    try:
+        obs = cn.open(path, index=False).obs
+        assert tracemalloc.get_traced_memory()[1] < MEMORY + 2 * path.stat().st_size
+    finally:
+        tracemalloc.stop()
+    assert json.loads(obs["lists"].iloc[3]) == [[]] * (n_lists + 3)
+
+
 _RUN = 100_000
 _ENDLESS = [
     {"Position_in_WSI": " " * _RUN},

@@ -1,6 +1,7 @@
 """The attributes of a batch of cells: their JSON texts as columns."""
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -19,6 +20,8 @@ _LEAST: Final = 5
 """Bytes of a value and its key."""
 _AT_ONCE: Final = 4096
 """Documents that are Python objects at the same time."""
+_TEXT_AT_ONCE: Final = 2**21
+"""Bytes of their texts, where it is not one that is longer: a list takes three in a text, and 64 as an object."""
 
 
 def parse_documents(texts: Texts, file_size: float = math.inf) -> Documents:
@@ -55,15 +58,29 @@ def _parsed(
 ) -> list[Documents]:
     """Return what a parser makes of JSON texts; note at which row each order of keys is met first."""
     parts = []
-    for start in range(0, len(array), _AT_ONCE):
-        own = rows[start : start + _AT_ONCE].tolist()
-        documents = _documents(array.slice(start, _AT_ONCE), own, faults)
+    for start, stop in _batches(array):
+        own = rows[start:stop].tolist()
+        documents = _documents(array.slice(start, stop - start), own, faults)
         parts.append(Documents.of(documents))
         for row, document in zip(own, documents, strict=True):
             if document is not None:
                 order = tuple(document)
                 first_met[order] = min(row, first_met.get(order, row))
     return parts
+
+
+def _batches(array: "pa.Array") -> Iterator[tuple[int, int]]:
+    """Yield where texts start and stop that are few enough to be parsed at the same time."""
+    import pyarrow.compute as pc
+
+    ends = np.cumsum(pc.binary_length(array).to_numpy(), dtype=np.int64)
+    start = 0
+    while start < len(array):
+        before = int(ends[start - 1]) if start else 0
+        stop = int(np.searchsorted(ends, before + _TEXT_AT_ONCE, side="right"))
+        stop = min(max(stop, start + 1), start + _AT_ONCE)
+        yield start, stop
+        start = stop
 
 
 def _documents(array: "pa.Array", rows: list[int], faults: dict[int, str]) -> list[Document | None]:
