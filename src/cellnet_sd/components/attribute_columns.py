@@ -62,7 +62,7 @@ class StoredAttribute:
     plain
         Positions that Arrow has read, (n, 2); NaN for all others.
     distinct, codes
-        The distinct values other than those, and each cell's code, -1 for none.
+        The distinct values other than those, and each cell's code, -1 for none; not told apart where they stay JSON.
     """
 
     name: str
@@ -76,6 +76,8 @@ class StoredAttribute:
     def of(cls, name: str, values: Values, problems: list[Problem]) -> "StoredAttribute":
         """Take the values of one attribute; what is malformed is added to `problems` and counts as missing."""
         plain = np.full((len(values), 2), math.nan)
+        if _stays_json(name, values):
+            return cls(name, values, Json(), plain, [], np.where(values.present, 0, -1))
         rest = values
         if name in OBSM and values.kind == "str":
             plain = _plain_positions(values)
@@ -176,6 +178,15 @@ def reads_as_missing(codec: Codec, stored: Any) -> bool:
 def _is_looked_at(name: str, values: Values) -> bool:
     """Whether values are looked at one by one: all but plain numbers of an attribute that is not published."""
     return values.kind in ("str", "json") or name in _PARSERS or name in LABELS
+
+
+def _stays_json(name: str, values: Values) -> bool:
+    """Whether values are kept as JSON text for the lists and objects among them, which as such take much memory."""
+    import pyarrow.compute as pc
+
+    if values.kind != "json" or name in _PARSERS or name in LABELS:
+        return False
+    return bool(pc.any(pc.match_substring_regex(values.array, r"^[\[{]")).as_py())
 
 
 def _numbers(values: Values, present: NDArray[np.bool_]) -> Column:
