@@ -31,6 +31,7 @@ from cellnet_sd.remote_index import Candidate, RemoteIndex, at_hand
 from cellnet_sd.settings import settings
 from cellnet_sd.sources.columns import PREFIX, LocatedWords, arrow_columns, is_of, located_from, words_of
 from cellnet_sd.sources.facts import FormColumn, Stated, StoredForm
+from cellnet_sd.sources.located_checks import checked
 from cellnet_sd.sources.locations import Located
 from cellnet_sd.sources.paths import beside, file_name, is_remote
 
@@ -214,7 +215,22 @@ def _metadata(index: CellIndex, identity: Identity) -> _Metadata:
 
 def _load(path: Path, candidate: Candidate, identity: Identity) -> CellIndex | None:
     found = _read(candidate, identity, lambda name: name != _CAPTION and not name.startswith((PREFIX, _OBSM)))
-    return None if found is None else _assemble(path, candidate, *found)
+    if found is None or not _leads_somewhere(*found):
+        return None
+    return _assemble(path, candidate, *found)
+
+
+def _leads_somewhere(frame: pd.DataFrame, metadata: _Metadata) -> bool:
+    """Whether an index has all columns, and their codes stand for something: it may have been made to mislead."""
+    ends = {f"{_FORM}{component}": len(metadata.forms.get(component, ())) for component in Component}
+    ends |= {_WSI: len(frame), _SLIDE: len(metadata.findings.slides)}
+    if not {_NAME, _CONTAINER, *ends} <= set(frame) or "" not in metadata.stated:
+        return False
+    codes = {name: frame[name].to_numpy() for name in ends}
+    return all(
+        own.dtype.kind == "i" and own.min(initial=0) >= -1 and own.max(initial=-1) < ends[name]
+        for name, own in codes.items()
+    )
 
 
 def _schema(candidate: Candidate, identity: Identity) -> Any:
@@ -330,8 +346,9 @@ def _located(path: Path, candidate: Candidate, identity: Identity, component: Co
             return None
         columns = list(filter(is_of(component), schema.names))
         table = pq.read_table(at_hand(candidate, columns), columns=columns, page_checksum_verification=True)
-        return located_from(component, table, msgspec.json.decode(words, type=LocatedWords))
-    except (pa.ArrowException, OSError, KeyError, ValueError, msgspec.MsgspecError) as error:
+        found = located_from(component, table, msgspec.json.decode(words, type=LocatedWords))
+        return checked(found, identity.size)
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, msgspec.MsgspecError) as error:
         raise SourceMovedError(_gone(path, candidate)) from error
 
 

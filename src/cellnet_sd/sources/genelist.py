@@ -136,7 +136,8 @@ def _tiers(path: Path) -> Iterator[list[Path]]:
     tiers = ((f"{path.stem}.genes.", f"{path.stem}_genes."), ("genes.",), ("gene_list.",), ("features.tsv",))
     names = _names_beside(path, [prefix for tier in tiers for prefix in tier])
     for prefixes in tiers:
-        yield [path.parent / name for name in names if name.startswith(prefixes)]
+        beside = (path.parent / name for name in names if name.startswith(prefixes))
+        yield [each for each in beside if is_remote(path) or each.is_file()]  # no pipe, which would be waited for
 
 
 def _names_beside(path: Path, prefixes: Sequence[str]) -> list[str]:
@@ -182,7 +183,9 @@ def _bytes(path: Path) -> bytes:
     try:
         with _opened(path) as stored, gzip.open(stored) if path.name.endswith(".gz") else stored as file:
             data: bytes = file.read(_MAX_BYTES + 1)
-    except (gzip.BadGzipFile, EOFError, zlib.error, IsADirectoryError) as error:
+    except FileNotFoundError:
+        raise
+    except (OSError, EOFError, zlib.error) as error:
         msg = f"{path} cannot be read as a gene list: {error}."
         raise LayoutError(msg) from error
     if len(data) > _MAX_BYTES:

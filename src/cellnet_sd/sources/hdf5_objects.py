@@ -88,6 +88,9 @@ def check_is_hdf5(path: Path) -> None:
         kind, way = ("Zarr store", "cellnet_sd.open_store reopens what convert wrote") if is_store else _FOLDER
         msg = f"{path} is a {kind}. Cell-NET is read from an HDF5 file: {way}."
         raise LayoutError(msg)
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        msg = f"{path} is neither a file nor a directory. Cell-NET is read from an HDF5 file."
+        raise LayoutError(msg)
     with path.open("rb") as file:
         if file.seek(0, 2) == 0:
             msg = f"{path} is empty (0 bytes). Was the download interrupted?"

@@ -68,7 +68,8 @@ class PartStore:
 
     def load(self, start: int) -> "Part | None":
         """Return the part that begins at row `start`, `None` if it is not there, or not whole."""
-        found = (self._load(folder / _name(start)) for folder in self.folders)
+        places = (folder / _name(start) for folder in self.folders)
+        found = map(self._load, filter(Path.is_file, places))  # no pipe, which would be waited for
         return next((part for part in found if part is not None), None)
 
     def _load(self, path: Path) -> "Part | None":
@@ -125,7 +126,7 @@ def parts_of(path: Path, identity: Identity, *, is_kept: bool) -> Iterator[PartS
         return
     store = PartStore(tuple(place.with_name(f"{place.name}{_SUFFIX}") for place in index_paths(path)), identity)
     yield store
-    for folder in store.folders:
+    for folder in filter(Path.is_dir, store.folders):  # to remove a pipe, `rmtree` would wait for its writer
         shutil.rmtree(folder, ignore_errors=True)
 
 
