@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from cellnet_sd.cellindex import CellIndex, Rows
 from cellnet_sd.components.attribute_columns import OBSM
 from cellnet_sd.components.attributes import Spellings
+from cellnet_sd.components.images.decode import Frame
 from cellnet_sd.errors import AccessDeniedError, CellNetError, SourceMovedError
 from cellnet_sd.findings import Findings
 from cellnet_sd.identity import Identity
@@ -31,7 +32,7 @@ from cellnet_sd.remote_index import Candidate, RemoteIndex, at_hand
 from cellnet_sd.settings import settings
 from cellnet_sd.sources.columns import PREFIX, LocatedWords, arrow_columns, is_of, located_from, words_of
 from cellnet_sd.sources.facts import FormColumn, Stated, StoredForm
-from cellnet_sd.sources.located_checks import checked
+from cellnet_sd.sources.index_checks import checked, is_picture
 from cellnet_sd.sources.locations import Located
 from cellnet_sd.sources.paths import beside, file_name, is_remote
 
@@ -226,11 +227,21 @@ def _leads_somewhere(frame: pd.DataFrame, metadata: _Metadata) -> bool:
     ends |= {_WSI: len(frame), _SLIDE: len(metadata.findings.slides)}
     if not {_NAME, _CONTAINER, *ends} <= set(frame) or "" not in metadata.stated:
         return False
+    if not all(is_picture(each, metadata.identity.size) for each in _frames(metadata.findings)):
+        return False
     codes = {name: frame[name].to_numpy() for name in ends}
     return all(
         own.dtype.kind == "i" and own.min(initial=0) >= -1 and own.max(initial=-1) < ends[name]
         for name, own in codes.items()
     )
+
+
+def _frames(findings: Findings) -> Iterator[Frame]:
+    yield from findings.frames.values()
+    for slide in findings.slides:
+        yield from slide.frames.values()
+        if slide.wsi_frame is not None:
+            yield slide.wsi_frame
 
 
 def _schema(candidate: Candidate, identity: Identity) -> Any:

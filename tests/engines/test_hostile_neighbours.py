@@ -89,6 +89,15 @@ def _with_layouts(**changes: Any) -> Callable[[Any], Any]:
     return lambda words: words | {"layouts": [layout | changes for layout in words["layouts"]]}
 
 
+def _with_frames(**changes: int) -> Callable[[Any], Any]:
+    def change(words: Any) -> Any:
+        frames = words["findings"]["frames"]
+        frames |= {level: frame | changes for level, frame in frames.items()}
+        return words
+
+    return change
+
+
 _FORGED: list[tuple[str, Callable[[Any], Any]]] = [
     ("wsi", lambda _: None),
     ("form:expression", lambda _: None),
@@ -102,6 +111,8 @@ _FORGED: list[tuple[str, Callable[[Any], Any]]] = [
     ("at:CCC:member:address", _in_lists(2**62)),
     ("cellnet_sd_at:expression", _with_layouts(shape=[2**40])),
     ("cellnet_sd_at:expression", _with_layouts(dtype="junk")),
+    ("cellnet_sd", _with_frames(height=2**31)),
+    ("cellnet_sd", _with_frames(channels=2)),
 ]
 
 

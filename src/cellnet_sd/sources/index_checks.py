@@ -1,10 +1,11 @@
-"""Whether places that were read from an index can be those of its file: an index may have been made to mislead."""
+"""Whether what was read from an index can be of its file: an index may have been made to mislead."""
 
 import math
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cellnet_sd.components.images.decode import Frame
 from cellnet_sd.sources.allowance import allowed_in_all
 from cellnet_sd.sources.locations import Ints, Layout, Located, Ragged
 
@@ -31,6 +32,12 @@ def checked(located: Located, file_size: int) -> Located:
     if located.members is not None:
         _check_members(located, located.members, file_size)
     return located
+
+
+def is_picture(frame: Frame, file_size: int) -> bool:
+    """Whether a file of this size can hold a picture of this frame: memory is taken for it."""
+    sides = frame.height, frame.width, frame.channels
+    return frame.channels in (1, 3, 4) and min(sides) >= 0 and math.prod(sides) <= allowed_in_all(file_size)
 
 
 def _check_layout(layout: Layout, file_size: int) -> None:
