@@ -17,7 +17,7 @@ from cellnet_sd.sources.native.work import Work, new_work, with_room
 
 _BYTES_PER_ROW: Final = 32
 """The least that a member, attribute or chunk takes in the file."""
-_SPARE_ROWS: Final = 50_000
+_SPARE_ROWS: Final = 20_000
 _REFILLS: Final = 4
 """Cells, or runs of cells, that may spend all steps of a pass before the rest of it is left to libhdf5."""
 
