@@ -130,6 +130,7 @@ def scan_structure(path: Path, *, assumes: bool = False) -> NativeScan:
     """
     opened = open_structure(path)
     containers, cells, others = walk(opened.superblock, new_work(), assumes=assumes)
+    opened.superblock.ctx[codes.C_STEPS] = budget(opened.buf.size)  # an index keeps the state: not of this very walk
     return replace(opened, containers=containers, cells=cells, others=others)
 
 
