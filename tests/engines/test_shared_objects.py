@@ -82,8 +82,7 @@ def _one_cell(root: h5py.File, n_cells: int) -> None:
         root[f"Cell_{row}"] = cell
 
 
-@pytest.mark.parametrize("libver", ["earliest", "latest"])
-@pytest.mark.parametrize("is_soft", [False, True])
+@pytest.mark.parametrize(("libver", "is_soft"), [("earliest", False), ("latest", True)])
 def test_a_group_of_very_many_members_is_not_gone_through_for_each_cell(
     tmp_path: Path, libver: str, *, is_soft: bool
 ) -> None:
@@ -93,10 +92,9 @@ def test_a_group_of_very_many_members_is_not_gone_through_for_each_cell(
     _is_refused(path, CorruptFileError, NAMED)
 
 
-@pytest.mark.parametrize("libver", ["earliest", "latest"])
-def test_a_cell_of_very_many_members_is_not_gone_through_for_each_link(tmp_path: Path, libver: str) -> None:
+def test_a_cell_of_very_many_members_is_not_gone_through_for_each_link(tmp_path: Path) -> None:
     path = tmp_path / "cell.h5"
-    with h5py.File(path, "w", libver=libver) as root:
+    with h5py.File(path, "w", libver="earliest") as root:
         _one_cell(root, 5_000)
     _is_refused(path, CorruptFileError, NAMED)
 
