@@ -6,7 +6,7 @@ Nothing is counted before `limit_to` is called, as a process does that reads a f
 import math
 from pathlib import Path
 
-from h5py import h5a, h5g
+from h5py import h5a, h5g, h5o
 from h5py._objects import ObjectID
 
 from cellnet_sd.errors import CorruptFileError
@@ -62,15 +62,15 @@ def attr_names(node: ObjectID) -> list[str]:
     return [name.decode(errors="replace") for name in names]
 
 
-def take_text(size: int, address: int, *, is_elsewhere: bool) -> None:
+def take_text(node: ObjectID, size: int, *, is_elsewhere: bool) -> None:
     """Count a text of an object: what is compressed may be more than the file, if it is not shared.
 
     Parameters
     ----------
+    node
+        The object.
     size
         Bytes of the text.
-    address
-        Where the object is.
     is_elsewhere
         Whether the object but names the text, as others may.
 
@@ -79,6 +79,9 @@ def take_text(size: int, address: int, *, is_elsewhere: bool) -> None:
     CorruptFileError
         If it is too much, with what was read before.
     """
+    if math.isinf(_LEFT.text):  # nothing is counted, and nothing kept of millions of objects
+        return
+    address = h5o.get_info(node).addr
     if is_elsewhere or address in _LEFT.seen:
         _LEFT.text -= size
     _LEFT.seen.add(address)

@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pandas as pd
-from h5py import h5d, h5g, h5o
+from h5py import h5d, h5g
 from h5py._objects import ObjectID
 from numpy.typing import NDArray
 
@@ -179,7 +179,7 @@ class Scanner:
         raw = read_object(node)
         text = self._text(raw)
         is_elsewhere = raw.value is not None and raw.value.dtype.kind == "O"  # in a heap
-        take_text(len(text), h5o.get_info(node).addr, is_elsewhere=is_elsewhere)
+        take_text(node, len(text), is_elsewhere=is_elsewhere)
         return text
 
     def _text(self, raw: Raw) -> str:
