@@ -35,6 +35,8 @@ def read_links(source: Source, rows: Rows, problems: Problems) -> CCCLinks | Non
         return None
     rows = _readable(source, rows, problems)
     context = ccc_context(source)
+    if not len(rows):
+        return ccc.decode([], rows, layout, context, problems)
     decoded = [
         links
         for batch in batches(rows, _bytes_per_cell(source), "Reading CCC")

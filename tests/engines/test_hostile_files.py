@@ -361,6 +361,22 @@ def test_images_that_cannot_be_reached_are_the_fault_of_one_cell(path: Path, tie
     assert adata.obs_names.tolist() == ["Cell_1", "Cell_3", "Cell_4"]
 
 
+@pytest.mark.parametrize("engine", ["auto", "native", "h5py"])
+def test_ccc_that_no_cell_has_readable_leaves_a_table_without_cells(path: Path, engine: Any) -> None:
+    with h5py.File(path, "a") as root:
+        for cell in [name for name in root if name.startswith("Cell_")]:
+            del root[cell]["CCC"]
+            members = root[cell].create_group("CCC")
+            for name in ("data", "indices", "indptr"):
+                members.create_dataset(name, shape=(HUGE,), dtype="i4", chunks=(2**20,), compression="gzip")
+    with quiet():
+        adata = cn.read_anndata(path, index=False, engine=engine, on_error="skip")
+    assert adata.n_obs == 0
+    assert set(adata.obsp) == {"ccc_connectivities", "ccc_distances"}
+    with pytest.raises(MalformedCellError, match="cell 'Cell_1', CCC"):
+        cn.read_anndata(path, index=False, engine=engine)
+
+
 @pytest.mark.usefixtures("elsewhere")
 @pytest.mark.parametrize("engine", ["auto", "native", "h5py"])
 @pytest.mark.parametrize("is_indexed", [True, False])
