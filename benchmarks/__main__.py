@@ -32,6 +32,7 @@ class Plan(NamedTuple):
     scaling: tuple[int, ...]
     rows_index: int | None
     repeats: int
+    seconds: float
     memory: bool
     tissues: tuple[int, ...]
     covers: tuple[int, ...]
@@ -79,7 +80,7 @@ def _measured(plan: Plan, job: Job, folder: Path) -> Row:
     errand = None
     if plan.memory:
         errand = Errand(job.work, job.path, made(job.spec.tiny(), folder), job.ours, plan.limits)
-    return measured(job, plan.repeats, errand)
+    return measured(job, plan.repeats, plan.seconds, errand)
 
 
 def _say(words: str) -> None:
@@ -146,7 +147,13 @@ def run(plan: Plan, folder: Path) -> tuple[list[Row], dict[str, Any]]:
 @click.option("--batches", default=8, show_default=True, help="Random batches per run.")
 @click.option("--peer-cells", default=1_000, show_default=True, help="The most cells that h5py is run on.")
 @click.option("--pyfive-cells", default=200, show_default=True, help="The most cells that pyfive is run on.")
-@click.option("--repeats", default=3, show_default=True, help="Runs of each, in turns; the best counts.")
+@click.option("--repeats", default=3, show_default=True, help="Runs of each at least, in turns; the best counts.")
+@click.option(
+    "--seconds",
+    default=5.0,
+    show_default=True,
+    help="Who is quick runs on, up to 20 times, until its runs together took as long.",
+)
 @click.option("--memory/--no-memory", default=True, show_default=True, help="Measure peak memory.")
 @click.option(
     "--tissue",

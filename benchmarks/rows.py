@@ -65,7 +65,7 @@ class Row:
         }
 
 
-def measured(job: Job, repeats: int, errand: Errand | None = None) -> Row:
+def measured(job: Job, repeats: int, seconds: float, errand: Errand | None = None) -> Row:
     """Run a job: warm everyone up, compare the answers, time in turns, and measure the memory of `errand`.
 
     Raises
@@ -76,7 +76,7 @@ def measured(job: Job, repeats: int, errand: Errand | None = None) -> Row:
     sound, fails = _compared(job)
     floor = None if job.floor is None else job.floor()
     contenders = [job.contender, *sound, *_floor_contender(floor)]
-    timings = race(contenders, repeats)
+    timings = race(contenders, repeats, seconds)
     return Row(
         work=job.work,
         form=job.spec.form,

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 import psutil
 
+_MOST_RUNS: Final = 20
 _SPARE: Final = 2**30
 """Bytes of memory that are at hand when the clock starts, if the machine has four times as much."""
 
@@ -101,19 +102,23 @@ class Spare:
             self.memory = self._taken()
 
 
-def race(contenders: Sequence[Contender], repeats: int) -> dict[str, Timing]:
+def race(contenders: Sequence[Contender], repeats: int, seconds: float) -> dict[str, Timing]:
     """Run contenders, each already warm, in turns; return the timings by name.
 
-    What is in memory beforehand is hidden from the garbage collector: it would cost those most that make most objects.
+    Everyone runs `repeats` times at least. Who is quick goes on, up to 20 times, until its runs took `seconds`:
+    the best of few short runs is mostly the machine's luck. What is in memory beforehand is hidden from the garbage
+    collector: it would cost those most that make most objects.
     """
     runs: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     spare = Spare(min(_SPARE, psutil.virtual_memory().available // 4))
     gc.collect()
     gc.freeze()
     try:
-        for _ in range(repeats):
+        for _ in range(max(repeats, _MOST_RUNS)):
             for contender in contenders:
-                runs[contender.name].append(_timed(contender, spare))
+                own = runs[contender.name]
+                if len(own) < repeats or sum(own) < seconds:
+                    own.append(_timed(contender, spare))
     finally:
         gc.unfreeze()
     return {contender.name: Timing(contender.cells, tuple(runs[contender.name])) for contender in contenders}

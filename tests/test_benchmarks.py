@@ -23,7 +23,16 @@ _WORKS = [
 ]
 _SCALING = "index, by number of cells"
 _H5PY = ["h5py loop", "low-level h5py"]
-_TINY = ["--cells=30", "--genes=60", "--repeats=1", "--batch=8", "--batches=2", "--peer-cells=20", "--pyfive-cells=5"]
+_TINY = [
+    "--cells=30",
+    "--genes=60",
+    "--repeats=1",
+    "--seconds=0",
+    "--batch=8",
+    "--batches=2",
+    "--peer-cells=20",
+    "--pyfive-cells=5",
+]
 
 
 def _module(name: str) -> ModuleType:
@@ -214,6 +223,14 @@ def test_memory_is_at_hand_while_somebody_runs_and_only_then():
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(timing, "Spare", Seen)
-        timing.race([contender], 2)
+        timing.race([contender], 2, 0)
     assert found == [None, None]
     assert before == [True, True]  # it was written to, so the system has it
+
+
+def test_who_is_quick_runs_until_it_took_long_enough(monkeypatch: pytest.MonkeyPatch):
+    timing = _module("timing")
+    monkeypatch.setattr(timing, "_timed", lambda contender, _spare: contender.cells)
+    contenders = [timing.Contender(name, cells, list) for name, cells in (("quick", 0), ("slow", 5), ("slower", 13))]
+    runs = {name: len(each.runs) for name, each in timing.race(contenders, 2, 12).items()}
+    assert runs == {"quick": 20, "slow": 3, "slower": 2}
