@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -46,13 +47,19 @@ def _numbers(timing: dict) -> list[float]:
     return [timing[key] for key in ("cells", "seconds", "us_per_cell", "median_seconds")] + timing["runs"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _spare() -> Iterator[None]:
+    """Have less memory at hand: a GiB is written before each run otherwise."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_module("timing"), "_SPARE", 2**20)
+        yield
+
+
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("benchmarks")
     arguments = [*_TINY, "--scaling=10", "--scaling=20", "--libver=latest", "--no-memory", f"--folder={folder}"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_module("timing"), "_SPARE", 2**20)  # a GiB is written before each run otherwise
-        done = CliRunner().invoke(_module("__main__").main, arguments, catch_exceptions=False)
+    done = CliRunner().invoke(_module("__main__").main, arguments, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.stdout, json.loads((folder / "benchmark-results.json").read_text()), folder
 
