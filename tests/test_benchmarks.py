@@ -12,6 +12,8 @@ import pytest
 from click.testing import CliRunner
 from scipy import sparse
 
+pytestmark = pytest.mark.thorough
+
 _ROOT = Path(__file__).parent.parent
 _WORKS = [
     "index",

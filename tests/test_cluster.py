@@ -25,6 +25,8 @@ from cellnet_sd.sources import native_facts
 from cellnet_sd.sources.partial import parts_of
 from spellings import plain_file, write
 
+pytestmark = pytest.mark.thorough
+
 SMALL = 2**16
 """Memory that cuts a tissue of some hundred cells into a dozen parts."""
 

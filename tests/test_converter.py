@@ -284,6 +284,7 @@ def test_captions_are_written_as_anndata_is_set_to_write_text(path: Path, tmp_pa
     assert got.obs["caption"].tolist() == cn.read_anndata(path).obs["caption"].tolist()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("name", "kills"), [("out.zarr", 3), ("out.h5ad", 3), pytest.param("out.zarr", 20, marks=pytest.mark.slow)]
 )
@@ -353,6 +354,7 @@ cn.convert(source, out, cells=["Cell_2"], overwrite=True)
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("overwrite", [True, False])
 @pytest.mark.parametrize(
     ("where", "is_there"),

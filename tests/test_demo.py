@@ -13,6 +13,8 @@ from cellnet_sd.demo.analysis import DOMAIN, choose_labels
 from cellnet_sd.demo.scores import planted_first
 from cellnet_sd.demo.telling import Teller
 
+pytestmark = pytest.mark.thorough
+
 FIGURES = ["slides.png", "umap.png", "communication.png", "cells.png", "composition.png"]
 
 

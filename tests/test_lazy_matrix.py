@@ -142,6 +142,7 @@ def test_runs(row: Row) -> None:
     assert f"{passes:g}" == row.passes
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("row", [row for row in ROWS if row.outcome == "fails"], ids=lambda row: row.call)
 def test_fails_until_in_memory(row: Row) -> None:
     lazy = in_memory().copy()

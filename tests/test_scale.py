@@ -23,6 +23,7 @@ def test_the_store_of_100_000_cells_is_what_is_read_and_its_slides_are_true(tmp_
     assert_true_slides(stored, truth, side=round(200 / MPP))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("few", "many"),
     [(400, 1_600), pytest.param(10_000, 160_000, marks=[pytest.mark.slow, pytest.mark.timeout(3000)])],

@@ -21,6 +21,8 @@ from spatialdata.transformations import get_transformation
 import cellnet_sd as cn
 from truth_checks import quiet
 
+pytestmark = pytest.mark.thorough
+
 REACH = 32
 """How far squidpy's crops reach from the pixel in their middle."""
 

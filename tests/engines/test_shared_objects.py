@@ -8,6 +8,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import psutil
 import pytest
 
 import cellnet_sd as cn
@@ -18,6 +19,8 @@ from cellnet_sd.sources.allowance import MAX_INFLATION
 from cellnet_sd.sources.guarded_time import OrderTime
 from hostile_files import write_sound
 from hostile_mutants import MEMORY, SECONDS
+
+pytestmark = pytest.mark.thorough
 
 N_MEMBERS = 20_000
 N_ATTRIBUTES = 3_000
@@ -33,12 +36,18 @@ def _warm(tmp_path_factory: pytest.TempPathFactory) -> None:
     guarded.in_child("walk", path, [])
 
 
+def _processor_time() -> float:
+    """Return how many seconds this process and those it has started were at work."""
+    own = psutil.Process()
+    return sum(sum(each.cpu_times()[:4]) for each in (own, *own.children(recursive=True)))
+
+
 def _in_bounds(path: Path, ask: Callable[[], object], declared: int = 0) -> None:
     """Fail if what is asked takes more time, or memory, than a small file may."""
-    began, began_here = time.monotonic(), time.process_time()
+    began, began_here = _processor_time(), time.process_time()
     ask()
     assert time.process_time() - began_here < SECONDS
-    assert time.monotonic() - began < 2 * SECONDS  # other processes may be at work beside the child
+    assert _processor_time() - began < 2 * SECONDS  # with the guarded child's
     tracemalloc.start()  # which takes time itself
     try:
         ask()

@@ -295,6 +295,7 @@ for limit in (*range(2**12, 2**16, 2**12), resource.RLIM_INFINITY):
 """
 
 
+@pytest.mark.thorough
 def test_a_full_disk_is_an_error_that_leaves_nothing(tmp_path):
     """In a process of its own, as libhdf5 crashes where it cannot write; how much a file may hold stands for a disk."""
     path = tmp_path / "out" / "full.h5"

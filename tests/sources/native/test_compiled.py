@@ -40,6 +40,7 @@ def _file(folder: Path) -> Path:
     return folder / "file.h5"
 
 
+@pytest.mark.thorough
 def test_of_processes_that_begin_at_once_one_compiles(tmp_path: Path) -> None:
     file, folder = _file(tmp_path), tmp_path / "kept"
     at_once = [_run(file, folder), _run(file, folder)]

@@ -65,6 +65,7 @@ def test_narrow_addresses(tmp_path: Path, libver: str, track_order: bool, widths
     assert not batch.not_native()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("libver", LIBVERS)
 @pytest.mark.parametrize("filtered", [True, False])
 @pytest.mark.parametrize("limits", [(None,), (None, 40), (40, None), (None, None), (9000, 40), "fixed"])
