@@ -60,6 +60,9 @@ def packed(raw: Raw | Unreadable | None) -> StoredRaw | None:
 
 
 def _packed_parts(raw: Raw) -> StoredRaw:
+    if raw.value is not None and raw.value.dtype.names is not None:  # without its fields, a record is opaque bytes
+        msg = "it holds records, which no part of a cell does"
+        raise ObjectError(msg)
     packed = _packed_array(raw.value) if raw.value is not None else StoredRaw()
     packed.attrs = {name: _packed_array(np.asarray(each)) for name, each in raw.attrs.items() if each is not None}
     packed.members = {name: _packed_parts(each) for name, each in raw.members.items()}
