@@ -36,6 +36,8 @@ COMPARED = float(os.environ.get("CELLNET_SD_HOSTILE_COMPARED", "0.1"))
 """The share that is held against h5py, which takes as long again."""
 BAD = "Cell_2"
 HUGE = 2**40
+ENDLESS = (2**31, 0, 2**31)
+"""A shape without elements, which NumPy refuses."""
 
 
 # --- damaged by chance -----------------------------------------------------------------------------------------------
@@ -266,7 +268,21 @@ def _lists_in_records(root: h5py.File) -> None:
     root[BAD]["CCC"].attrs["records"] = records
 
 
+def _records(root: h5py.File) -> None:
+    _replaced(root, "images/cell_patch", np.zeros(126, [("byte", "u1")]))
+
+
+def _no_array(root: h5py.File) -> None:
+    del root[BAD]["expression"], root["Cell_3/CCC"]
+    root[BAD].create_dataset("expression", ENDLESS, "f4")
+    extra = h5py.h5t.STD_I32LE, h5py.h5s.create_simple(ENDLESS)
+    h5py.h5a.create(root.create_group("Cell_3/CCC").id, b"extra", *extra)
+    h5py.h5a.create(root["Cell_4"].id, b"cell_diameter", *extra)
+
+
 TIES = [
+    _records,
+    _no_array,
     _lists_in_records,
     _references,
     _external_component,
@@ -315,6 +331,8 @@ REFUSED = {
     _huge: "expression",
     _huge_image: "images/cell_patch",
     _null: "caption.txt",
+    _records: "images/cell_patch",
+    _no_array: "expression",
 }
 """Components that must not be read, natively."""
 
@@ -342,6 +360,15 @@ def test_references_beside_a_value_take_nothing_from_it(path: Path) -> None:
     assert isinstance(values[1], Raw)
     with cn.open(path, index=False, engine="h5py") as f:
         assert str(f.ccc) == str(links)
+
+
+@pytest.mark.parametrize("engine", ["auto", "native", "h5py"])
+def test_gene_names_of_a_shape_that_no_array_has_are_an_error_of_ours(path: Path, engine: Any) -> None:
+    with h5py.File(path, "a") as root:
+        del root["gene_names"]
+        root.create_dataset("gene_names", ENDLESS, "S4")
+    with pytest.raises(CorruptFileError, match=r"plain\.h5: /gene_names: no array has the shape"):
+        cn.open(path, index=False, engine=engine)
 
 
 @pytest.mark.usefixtures("elsewhere")

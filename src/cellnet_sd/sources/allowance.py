@@ -1,5 +1,6 @@
 """How many bytes stored values may decode to: what a file declares costs it nothing."""
 
+import math
 from typing import Any, Final
 
 import numpy as np
@@ -12,9 +13,22 @@ ALWAYS_ALLOWED: Final = 16 * 2**20
 MAX_PATH: Final = 1024
 """Bytes of the path of a group that holds cells: all that lies in it is called by it, again and again."""
 
+_REFERENCE: Final = 16
+"""Bytes of an element whose length varies."""
+_BEYOND_ARRAYS: Final = 2**63
 _SPARE_NAMES: Final = 20_000
 _BYTES_PER_NAME: Final = 16
 """Half of the least that a member takes in the file, with the object it names: h5py lists some of them twice."""
+
+
+def no_array(shape: tuple[int, ...] | None, width: int) -> str:
+    """Say why there is no array of this shape, `width` bytes an element; empty if there is."""
+    if shape is None:
+        return "an empty (null) dataspace is stored"
+    # NumPy counts the bytes without the dimensions of length zero
+    if math.prod(filter(None, shape)) * max(width, _REFERENCE) >= _BEYOND_ARRAYS:
+        return f"no array has the shape {shape}"
+    return ""
 
 
 def listed_in_all(file_size: int) -> int:

@@ -21,7 +21,7 @@ from h5py._objects import ObjectID
 from numpy.typing import NDArray
 
 from cellnet_sd.errors import CorruptFileError, FileBusyError, LayoutError, MissingDependencyError
-from cellnet_sd.sources.allowance import ALWAYS_ALLOWED, MAX_INFLATION
+from cellnet_sd.sources.allowance import ALWAYS_ALLOWED, MAX_INFLATION, no_array
 from cellnet_sd.sources.base import Raw
 from cellnet_sd.sources.hdf5_limits import attr_names, member_names
 from cellnet_sd.sources.paths import is_remote
@@ -272,11 +272,10 @@ def check_dataset(dataset: h5d.DatasetID) -> None:
     if layout == h5d.CONTIGUOUS and plist.get_external_count():
         msg = "external storage (bytes in another file) is not followed"
         raise ObjectError(msg)
-    shape = dataset.shape
-    if shape is None:
-        msg = "an empty (null) dataspace is stored"
-        raise ObjectError(msg)
-    declared = math.prod(shape) * dataset.get_type().get_size()
+    shape, width = dataset.shape, dataset.get_type().get_size()
+    if reason := no_array(shape, width):
+        raise ObjectError(reason)
+    declared = math.prod(shape) * width
     if declared > max(ALWAYS_ALLOWED, MAX_INFLATION * dataset.get_storage_size()):
         msg = f"{declared:,} bytes are declared but only {dataset.get_storage_size():,} are stored"
         raise ObjectError(msg)

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cellnet_sd.layout import Component
-from cellnet_sd.sources.allowance import MAX_INFLATION, beyond_the_file, too_large
+from cellnet_sd.sources.allowance import MAX_INFLATION, beyond_the_file, no_array, too_large
 from cellnet_sd.sources.locations import CHUNK_COLUMNS, NULL, Filter, Layout, Located, Place, Ragged, StoredValue
 from cellnet_sd.sources.native.codes import Kind, Reason, Storage
 from cellnet_sd.sources.native.columns import Objects
@@ -40,7 +40,6 @@ _NAME: Final = 64
 """Bytes that a name takes in memory at least."""
 _COPIES: Final = 4
 """Of the lists of a sparse matrix, while its entries are checked and sorted."""
-_EMPTY: Final = "an empty (null) dataspace is stored"
 
 
 @dataclass(frozen=True)
@@ -148,7 +147,7 @@ class LocatedBatch:
             int(objects.mask[at]),
             known.chunk_shapes.values[chunk] if chunk >= 0 else (),
             attrs,
-            reason=_EMPTY if shape is None else "",
+            reason=no_array(shape, dtype.dtype.itemsize),
         )
 
     def _too_large(
@@ -368,6 +367,8 @@ class LocatedBatch:
             return name, None
         if shape is None:
             return name, StoredValue(NULL)
+        if no_array(shape, dtype.dtype.itemsize):
+            return name, None
         if dtype.kind == "vlen text":
             return name, StoredValue(shape, items=tuple(map(up_to_nul, runs)))
         if dtype.kind == "vlen":
