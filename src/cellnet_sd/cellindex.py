@@ -214,7 +214,8 @@ def with_slides(index: CellIndex, slide_key: str | None = None) -> CellIndex:
         If `slide_key` names nothing in the file.
     """
     stated = index.stated[""].values.get(SLIDE_NAMES_KEY)
-    evidence = Evidence(index.path, index.obs, index.spellings, index.containers, index.wsi, stated)
+    names = stated if isinstance(stated, list) else None
+    evidence = Evidence(index.path, index.obs, index.spellings, index.containers, index.wsi, names)
     slides = assign_slides(evidence, slide_key)
     counts = np.bincount(slides.codes, minlength=len(slides.names))
     found = tuple(

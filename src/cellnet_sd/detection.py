@@ -134,7 +134,7 @@ def _shown_length(source: Source, rows: Rows) -> int:
     if source.choices.gene_list is not None:
         return len(read_gene_list(source.choices.gene_list))
     stated = source.index.stated[""].values
-    named = [stated[key] for key in GENE_KEYS if isinstance(stated.get(key), list)]
+    named = [value for key in GENE_KEYS if isinstance(value := stated.get(key), list)]
     length = len(named[0]) if named else len(source.index.gene_names or ())
     length = length or expression.sampled_length(source.fetch(Component.EXPRESSION, rows))
     length = length or listed_beside(source.path)
@@ -327,7 +327,8 @@ def ccc_context(source: Source) -> CCCContext:
 def _stated_layout(index: CellIndex) -> CCCLayoutName | None:
     """Return the layout that the root states, as `write` does."""
     stated = index.stated[""].values.get(CCC_LAYOUT_KEY)
-    return stated[0] if isinstance(stated, list) and stated and stated[0] in get_args(CCCLayoutName) else None
+    names = stated[:1] if isinstance(stated, list) else []
+    return next((known for known in get_args(CCCLayoutName) if known in names), None)
 
 
 def _pair_names(index: CellIndex) -> tuple[str, ...] | None:

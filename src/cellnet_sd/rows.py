@@ -115,7 +115,7 @@ def _rows_of(containers: pd.Categorical) -> Iterator[tuple[str, NDArray[np.int64
 
 
 def _lists(stated: Stated) -> list[list[str]]:
-    return [stated.values[key] for key in ORDER_KEYS if isinstance(stated.values.get(key), list)]
+    return [value for key in ORDER_KEYS if isinstance(value := stated.values.get(key), list)]
 
 
 def _permutation(listed: Sequence[str], labels: Sequence[str]) -> NDArray[np.int64] | None:

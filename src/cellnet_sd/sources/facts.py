@@ -69,8 +69,8 @@ class Stated(msgspec.Struct):
     """What the root or a container group states beside its cells, and whether it tracks their creation order."""
 
     tracked: bool
-    values: dict[str, Any] = msgspec.field(default_factory=dict)
-    """Numbers, or lists of names, by key: HDF5 attributes and datasets alike."""
+    values: dict[str, int | float | list[str] | None] = msgspec.field(default_factory=dict)
+    """Numbers, or lists of names, by key: HDF5 attributes and datasets alike; `None` for a number that is none."""
 
 
 class ScanFinding(msgspec.Struct, frozen=True):

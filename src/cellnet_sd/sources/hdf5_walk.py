@@ -167,7 +167,8 @@ def numbers_and_names(values: dict[str, Any]) -> dict[str, Any]:
     for key in values.keys() & STATED:
         array = np.asarray(values[key])
         if array.size == 1 and array.dtype.kind in "iuf":
-            stated[key] = array.item()
+            value = array.item()  # a long double is no Python float, as all others are
+            stated[key] = float(value) if array.dtype.kind == "f" else value
         elif (names := text_list(array)) is not None:
             stated[key] = names
     return stated
