@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from cellnet_sd.cellindex import CellIndex, Rows
 from cellnet_sd.components.attribute_columns import OBSM
 from cellnet_sd.components.attributes import Spellings
-from cellnet_sd.components.images.decode import Frame
 from cellnet_sd.errors import AccessDeniedError, CellNetError, SourceMovedError
 from cellnet_sd.findings import Findings
 from cellnet_sd.identity import Identity
@@ -32,7 +31,7 @@ from cellnet_sd.remote_index import Candidate, RemoteIndex, at_hand
 from cellnet_sd.settings import settings
 from cellnet_sd.sources.columns import PREFIX, LocatedWords, arrow_columns, is_of, located_from, words_of
 from cellnet_sd.sources.facts import FormColumn, Stated, StoredForm
-from cellnet_sd.sources.index_checks import checked, is_picture
+from cellnet_sd.sources.index_checks import are_pictures, are_rows, checked
 from cellnet_sd.sources.locations import Located
 from cellnet_sd.sources.paths import beside, file_name, is_remote
 
@@ -225,23 +224,18 @@ def _leads_somewhere(frame: pd.DataFrame, metadata: _Metadata) -> bool:
     """Whether an index has all columns, and their codes stand for something: it may have been made to mislead."""
     ends = {f"{_FORM}{component}": len(metadata.forms.get(component, ())) for component in Component}
     ends |= {_WSI: len(frame), _SLIDE: len(metadata.findings.slides)}
-    if not {_NAME, _CONTAINER, *ends} <= set(frame) or "" not in metadata.stated:
+    spelled = {f"{_OBS}{each.column}" for each in metadata.spellings.attributes if each.name not in OBSM}
+    if not {_NAME, _CONTAINER, *ends, *spelled} <= set(frame) or "" not in metadata.stated:
         return False
-    if not all(is_picture(each, metadata.identity.size) for each in _frames(metadata.findings)):
+    if metadata.forms.keys() != {*Component} or not are_pictures(metadata.findings, metadata.identity.size):
+        return False
+    if not are_rows(metadata.findings, metadata.spellings, metadata.defects, len(frame)):
         return False
     codes = {name: frame[name].to_numpy() for name in ends}
     return all(
         own.dtype.kind == "i" and own.min(initial=0) >= -1 and own.max(initial=-1) < ends[name]
         for name, own in codes.items()
     )
-
-
-def _frames(findings: Findings) -> Iterator[Frame]:
-    yield from findings.frames.values()
-    for slide in findings.slides:
-        yield from slide.frames.values()
-        if slide.wsi_frame is not None:
-            yield slide.wsi_frame
 
 
 def _schema(candidate: Candidate, identity: Identity) -> Any:
@@ -304,18 +298,18 @@ def _at_rows(candidate: Candidate, schema: Any, rows: Rows, n_cells: int) -> pd.
 
 
 def _assemble(path: Path, candidate: Candidate, frame: pd.DataFrame, metadata: _Metadata) -> CellIndex:
-    def asked_for(wanted: Callable[[str], bool], rows: Rows | None = None) -> pd.DataFrame:
-        found = _read(candidate, metadata.identity, wanted, rows)
-        if found is None:
+    def asked_for(names: Sequence[str], rows: Rows | None = None) -> pd.DataFrame:
+        found = _read(candidate, metadata.identity, names.__contains__, rows)
+        if found is None or not {*names} <= {*found[0]}:
             raise SourceMovedError(_gone(path, candidate))
         return found[0]
 
     def captions(rows: Rows | None) -> pd.Series:
-        return asked_for(lambda name: name == _CAPTION, rows)[_CAPTION].rename(None)
+        return asked_for([_CAPTION], rows)[_CAPTION].rename(None)
 
     def positions(name: str) -> NDArray[np.float64]:
         axes = [f"{_OBSM}{name}:{axis}" for axis in "xy"]
-        columns = asked_for(lambda column: column in axes)
+        columns = asked_for(axes)
         # coordinate after coordinate in memory: columns are copied whole
         return np.array([columns.pop(axis).to_numpy() for axis in axes]).T
 

@@ -18,6 +18,7 @@ import cellnet_sd as cn
 from cellnet_sd import indexfile
 from cellnet_sd.errors import CellNetError, LayoutError
 from hostile_files import write_sound
+from truth_checks import quiet
 
 _OPEN = "import sys, cellnet_sd as cn; file = cn.open(sys.argv[1]); print(len(file), len(file.var_names))"
 
@@ -89,7 +90,7 @@ def _with_layouts(**changes: Any) -> Callable[[Any], Any]:
     return lambda words: words | {"layouts": [layout | changes for layout in words["layouts"]]}
 
 
-def _with_frames(**changes: int) -> Callable[[Any], Any]:
+def _with_frames(**changes: Any) -> Callable[[Any], Any]:
     def change(words: Any) -> Any:
         frames = words["findings"]["frames"]
         frames |= {level: frame | changes for level, frame in frames.items()}
@@ -98,7 +99,45 @@ def _with_frames(**changes: int) -> Callable[[Any], Any]:
     return change
 
 
+def _at(*keys: Any, to: Any) -> Callable[[Any], Any]:
+    """Put something else at a place in the metadata."""
+
+    def change(words: Any) -> Any:
+        inner = words
+        for key in keys[:-1]:
+            inner = inner[key]
+        inner[keys[-1]] = to
+        return words
+
+    return change
+
+
+def _without(*keys: Any) -> Callable[[Any], Any]:
+    def change(words: Any) -> Any:
+        inner = words
+        for key in keys[:-1]:
+            inner = inner[key]
+        del inner[keys[-1]]
+        return words
+
+    return change
+
+
+_STORED = ("layouts", 0, "attrs", 0, 1)
 _FORGED: list[tuple[str, Callable[[Any], Any]]] = [
+    ("caption", lambda _: None),
+    ("obs:tissue", lambda _: None),
+    ("obsm:spatial:x", lambda _: None),
+    ("cellnet_sd", _at("spellings", "attributes", 1, "column", to="junk")),
+    ("cellnet_sd", _at("spellings", "exceptions", to={"tissue": {"junk": None}})),
+    ("cellnet_sd", _without("forms", "images/tissue_patch")),
+    ("cellnet_sd", _at("stated", "", "values", to={"gene_names": ["A", None, "C"]})),
+    ("cellnet_sd", _at("defects", to=[[4, "CCC", "it is damaged"]])),
+    ("cellnet_sd", _at("findings", "slides", 0, "wsi_row", to=2**62)),
+    ("cellnet_sd_at:CCC", _at(*_STORED, "shape", to=[0])),
+    ("cellnet_sd_at:CCC", _at(*_STORED, "items", to=None)),
+    ("cellnet_sd_at:expression", _with_layouts(shape=[2**31, 0, 2**31])),
+    ("cellnet_sd", _with_frames(dtype="junk")),
     ("wsi", lambda _: None),
     ("form:expression", lambda _: None),
     ("form:expression", _all(100)),
@@ -130,9 +169,20 @@ def test_an_index_made_to_mislead_is_an_error_of_ours_or_built_anew(
 def _sums(path: Path) -> list[Any]:
     """Return sums over what is read, the name of the index where an error has it."""
     file, found = cn.open(path, index=False), []
-    for verb in (lambda: file.expression[:], lambda: file.ccc, lambda: file.patches("cell")[:].values):
+    verbs: list[Callable[[], Any]] = [
+        lambda: file.expression[:],
+        lambda: file.ccc,
+        lambda: file.patches("cell")[:].values,
+        lambda: file.captions.fillna("").tolist(),
+        lambda: {name: np.nansum(where) for name, where in file.obsm.items()},
+        lambda: str(cn.info(path)).partition("Index")[0],
+        lambda: cn.read_anndata(path, index=False).X,
+    ]
+    for verb in verbs:
         try:
-            found.append(verb().sum())
+            with quiet():
+                value = verb()
+            found.append(value.sum() if hasattr(value, "sum") else value)
         except CellNetError as error:
             found.append("plain.h5.cnindex" * ("plain.h5.cnindex" in str(error)))
     return found

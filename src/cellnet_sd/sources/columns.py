@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 PREFIX: Final = "at:"
-_FLAT: Final = ("code", "address", "size")
+_FLAT: Final = {"code": np.int32, "address": np.int64, "size": np.int64}
 
 
 class LocatedWords(msgspec.Struct, frozen=True):
@@ -52,7 +52,7 @@ def is_of(component: Component) -> Callable[[str], bool]:
 def located_from(component: Component, table: "pa.Table", words: LocatedWords) -> Located:
     """Return where a component is, from its columns."""
     start = f"{PREFIX}{component}:"
-    flat = {name: table.column(f"{start}{name}").to_numpy() for name in _FLAT}
+    flat = {name: table.column(f"{start}{name}").to_numpy().astype(dtype, copy=False) for name, dtype in _FLAT.items()}
     members = _ragged(table, f"{start}member:", MEMBER_COLUMNS)
     chunks = _ragged(table, f"{start}chunk:", CHUNK_COLUMNS)
     return Located(words.layouts, flat["code"], flat["address"], flat["size"], words.names, members, chunks)

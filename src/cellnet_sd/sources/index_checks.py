@@ -1,15 +1,20 @@
 """Whether what was read from an index can be of its file: an index may have been made to mislead."""
 
 import math
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cellnet_sd.components.attributes import Spellings
 from cellnet_sd.components.images.decode import Frame
-from cellnet_sd.sources.allowance import allowed_in_all
+from cellnet_sd.findings import Findings
+from cellnet_sd.problems import Problem
+from cellnet_sd.sources.allowance import allowed_in_all, no_array
 from cellnet_sd.sources.locations import Ints, Layout, Located, Ragged
 
 _RUNS = ("compact", "contiguous", "single", "text")
+_PIXELS = ("uint8", "float16", "float32", "float64", "float128")
 
 
 def checked(located: Located, file_size: int) -> Located:
@@ -23,6 +28,8 @@ def checked(located: Located, file_size: int) -> Located:
         If a layout has a type that is none.
     """
     for layout in located.layouts:
+        for _, stored in layout.attrs:
+            stored.value()  # which fails if it has another size
         if not layout.reason and layout.storage not in ("group", "h5py"):
             _check_layout(layout, file_size)
     _check_objects(located, located.code, located.address, located.size, np.arange(len(located)), file_size)
@@ -34,16 +41,42 @@ def checked(located: Located, file_size: int) -> Located:
     return located
 
 
-def is_picture(frame: Frame, file_size: int) -> bool:
-    """Whether a file of this size can hold a picture of this frame: memory is taken for it."""
+def are_pictures(findings: Findings, file_size: int) -> bool:
+    """Whether a file of this size can hold pictures of all frames: memory is taken for them."""
+    return all(_is_picture(frame, file_size) for frame in _frames(findings))
+
+
+def _frames(findings: Findings) -> Iterator[Frame]:
+    yield from findings.frames.values()
+    for slide in findings.slides:
+        yield from slide.frames.values()
+        if slide.wsi_frame is not None:
+            yield slide.wsi_frame
+
+
+def _is_picture(frame: Frame, file_size: int) -> bool:
     sides = frame.height, frame.width, frame.channels
-    return frame.channels in (1, 3, 4) and min(sides) >= 0 and math.prod(sides) <= allowed_in_all(file_size)
+    is_decoded = frame.channels in (1, 3, 4) and frame.dtype in _PIXELS
+    return is_decoded and min(sides) >= 0 and math.prod(sides) <= allowed_in_all(file_size)
+
+
+def are_rows(findings: Findings, spellings: Spellings, defects: Iterable[Problem], n: int) -> bool:
+    """Whether all rows that are named are among those of `n` cells."""
+    named = [problem.row for problem in defects] + [slide.wsi_row or 0 for slide in findings.slides]
+    odd = (cell for cells in spellings.exceptions.values() for cell in cells)
+    return all(0 <= row < n for row in named) and all(
+        cell.isdecimal() and len(cell) <= len(str(n)) and int(cell) < n for cell in odd
+    )
 
 
 def _check_layout(layout: Layout, file_size: int) -> None:
     dtype, shape = np.dtype(layout.dtype), layout.shape or ()
     is_number = not dtype.hasobject and dtype.itemsize > 0
-    fits = all(n >= 0 for n in shape) and math.prod(shape) * dtype.itemsize <= allowed_in_all(file_size)
+    fits = (
+        min(shape, default=0) >= 0
+        and not no_array(shape, dtype.itemsize)
+        and math.prod(shape) * dtype.itemsize <= allowed_in_all(file_size)
+    )
     is_chunked = layout.storage in ("single", "chunked")
     has_chunks = len(layout.chunk) == len(shape) and all(n > 0 for n in layout.chunk)
     _require(is_number and fits and (has_chunks or not is_chunked))
