@@ -6,6 +6,7 @@ from cellnet_sd.sources.native.codes import (
     C_MORE_LINKS,
     C_OFFSETS,
     C_STATUS,
+    C_STEPS,
     H_LINKS,
     HARD,
     INCOMPLETE,
@@ -28,8 +29,10 @@ from cellnet_sd.sources.native.primitives import (
     ask_room,
     fail,
     has_nul,
+    is_before,
     lookup3,
     number,
+    same_bytes,
     step,
     u8,
     u32,
@@ -39,6 +42,9 @@ from cellnet_sd.sources.native.primitives import (
 
 _BY_NAME = 5
 _NAME_HASH = 4
+_FEW = 512
+"""Links of a group that are all compared with each other at no cost."""
+_BYTES_PER_STEP = 64
 
 
 @part
@@ -64,7 +70,23 @@ def group_links(
         return 0
     for i in range(n):
         _link(buf, ctx, messages[i, 0], messages[i, 1], links, i)
+    _check_distinct(buf, ctx, links, n)
     return n
+
+
+@part
+def _check_distinct(buf: Bytes, ctx: Ints, links: Ints, n: int) -> None:
+    """Check that no two links of a group without an index have one name: libhdf5 finds the first of them alone."""
+    for i in range(n):
+        size = links[i, L_NAME_SIZE]
+        for j in range(i):
+            if n > _FEW:
+                ctx[C_STEPS] -= size // _BYTES_PER_STEP
+                if not step(ctx):
+                    return
+            if links[j, L_NAME_SIZE] == size and same_bytes(buf, ctx, links[j, L_NAME], links[i, L_NAME], size):
+                fail(ctx, NAME)
+                return
 
 
 @part
@@ -113,18 +135,25 @@ def _dense(
         pos, size = heap_object(buf, ctx, heap, heap_blocks, records[i] + _NAME_HASH)
         if ctx[C_STATUS] == 0:
             _link(buf, ctx, pos, size, links, i)
-            _check_hash(buf, ctx, records, i, links[i])
+            _check_hash(buf, ctx, records, i, links)
     return n
 
 
 @part
-def _check_hash(buf: Bytes, ctx: Ints, records: Ints, i: int, link: Ints) -> None:
+def _check_hash(buf: Bytes, ctx: Ints, records: Ints, i: int, links: Ints) -> None:
     """Check that a record has its link's hash, and comes after the one before it: libhdf5 finds no other."""
-    own = u32(buf, ctx, records[i])
+    own, link = u32(buf, ctx, records[i]), links[i]
     if ctx[C_STATUS] != 0:
         return
-    if own != lookup3(buf, ctx, link[L_NAME], link[L_NAME_SIZE], -4) or (i > 0 and own < u32(buf, ctx, records[i - 1])):
+    if own != lookup3(buf, ctx, link[L_NAME], link[L_NAME_SIZE], -4):
         fail(ctx, NAME)
+    elif i > 0:
+        last, earlier = u32(buf, ctx, records[i - 1]), links[i - 1]
+        is_after = own > last or is_before(
+            buf, ctx, earlier[L_NAME], earlier[L_NAME_SIZE], link[L_NAME], link[L_NAME_SIZE]
+        )
+        if own < last or not is_after:
+            fail(ctx, NAME)
 
 
 @part
