@@ -280,7 +280,13 @@ def _no_array(root: h5py.File) -> None:
     h5py.h5a.create(root["Cell_4"].id, b"cell_diameter", *extra)
 
 
+def _long_names(root: h5py.File) -> None:
+    for number in range(10):  # too many for the header, and too long for the blocks of a heap
+        root[BAD]["x" * 64_000 + str(number)] = root["Cell_1/expression"]
+
+
 TIES = [
+    _long_names,
     _records,
     _no_array,
     _lists_in_records,
@@ -424,6 +430,37 @@ def test_a_cell_in_another_file_is_said_whatever_is_asked_for(path: Path, engine
     with quiet():
         adata = cn.read_anndata(path, engine=engine, on_error="skip")
     assert adata.obs_names.tolist() == ["Cell_1", "Cell_3", "Cell_4"]
+
+
+def _renamed(path: Path, old: bytes, new: bytes) -> None:
+    """Rename what is in a file, and put checksums right."""
+    from native_mutants import _sum, structures
+
+    raw = path.read_bytes()
+    assert raw.count(old) == 1
+    sealed = [each for each in structures(np.frombuffer(raw + bytes(8), np.uint8)) if each[1] > each[0]]
+    data = np.frombuffer(raw.replace(old, new), np.uint8).copy()
+    for start, end, zeroed in sealed:
+        at = zeroed if zeroed > 0 else end
+        data[at : at + 4] = np.frombuffer(struct.pack("<I", _sum(data, start, end, zeroed)), np.uint8)
+    data.tofile(path)
+
+
+@pytest.mark.parametrize(
+    ("where", "other", "name"),
+    [("/", "Cell_1", b"Cell_2"), (BAD, "Cell_1/expression", b"expression"), (f"{BAD}/CCC", "Cell_1/CCC/data", b"data")],
+)
+def test_links_of_one_name_are_a_fault_of_their_group(path: Path, where: str, other: str, name: bytes) -> None:
+    odd = name[:-1] + b"?"
+    with h5py.File(path, "a", libver="latest") as root:
+        root[where][odd.decode()] = root[other]
+    _renamed(path, odd, name)
+    own = ask(path, "auto", raw=True, table=False)
+    said = [own["open"]] if where == "/" else [own["ccc"], *({own["expression"]} if where == BAD else ())]
+    for each in said:
+        assert isinstance(each, Refused)
+        assert "its structure is damaged (name)" in each
+    assert differences(own, ask(path, "h5py", raw=True, table=False)) == []
 
 
 def test_values_deflated_twice_are_read_through_libhdf5(path: Path) -> None:

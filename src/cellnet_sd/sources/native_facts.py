@@ -21,7 +21,7 @@ from cellnet_sd.sources.guarded import fetch_guarded
 from cellnet_sd.sources.hdf5 import check_unmoved
 from cellnet_sd.sources.hdf5_objects import busy, check_unlocked
 from cellnet_sd.sources.hdf5_scan import OTHER_GENES
-from cellnet_sd.sources.locations import Located
+from cellnet_sd.sources.locations import Layout, Located
 from cellnet_sd.sources.native.codes import FIRST_DAMAGE, Reason
 from cellnet_sd.sources.native.compiled import is_compiled
 from cellnet_sd.sources.native.scan import NativeScan, open_structure, scan_structure, warm
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from cellnet_sd.sources.partial import PartStore
 
 
+_WHOLE: Final = "its group is read by libhdf5"
 _PARTS: Final = 8
 """Parts of a file that is not large, if they have `_LEAST` cells."""
 _LEAST: Final = 4_096
@@ -238,7 +239,14 @@ def _with_left(path: Path, stored: Bytes, facts: Facts, roster: Roster, genes: S
     if images:
         facts.wsi = with_left(stored, facts.located[Component.WSI_PATCH], facts.wsi, images)
     merged = replace(_merged(facts, rows, left, found), unknown=_unknown_of(facts, rows, left, found))
+    merged.located = {component: _located_whole(merged, component, roster.left) for component in Component}
     return _with_genes(merged, rows, {*genes, *roster.left}, found)
+
+
+def _located_whole(facts: Facts, component: Component, cells: Sequence[int]) -> Located:
+    """Return where a component is, with that of `cells` left to h5py, as they are as a whole."""
+    own = [row for row in cells if facts.forms[component].codes[row] >= 0]
+    return facts.located[component].with_layout(own, Layout("h5py", reason=_WHOLE))
 
 
 def _unknown_of(
