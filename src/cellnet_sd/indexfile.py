@@ -231,9 +231,11 @@ def _leads_somewhere(frame: pd.DataFrame, metadata: _Metadata) -> bool:
         return False
     if not are_rows(metadata.findings, metadata.spellings, metadata.defects, len(frame)):
         return False
+    if frame[_NAME].dtype != "str" or frame[_CONTAINER].dtype != "category":
+        return False
     codes = {name: frame[name].to_numpy() for name in ends}
     return all(
-        own.dtype.kind == "i" and own.min(initial=0) >= -1 and own.max(initial=-1) < ends[name]
+        own.dtype.kind == "i" and own.min(initial=0) >= -(name != _SLIDE) and own.max(initial=-1) < ends[name]
         for name, own in codes.items()
     )
 
@@ -310,6 +312,8 @@ def _assemble(path: Path, candidate: Candidate, frame: pd.DataFrame, metadata: _
     def positions(name: str) -> NDArray[np.float64]:
         axes = [f"{_OBSM}{name}:{axis}" for axis in "xy"]
         columns = asked_for(axes)
+        if any(dtype.kind != "f" for dtype in columns.dtypes):
+            raise SourceMovedError(_gone(path, candidate))
         # coordinate after coordinate in memory: columns are copied whole
         return np.array([columns.pop(axis).to_numpy() for axis in axes]).T
 

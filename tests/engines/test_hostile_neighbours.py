@@ -126,6 +126,9 @@ def _without(*keys: Any) -> Callable[[Any], Any]:
 _STORED = ("layouts", 0, "attrs", 0, 1)
 _FORGED: list[tuple[str, Callable[[Any], Any]]] = [
     ("caption", lambda _: None),
+    ("container", lambda column: pa.array([[1]] * len(column))),
+    ("slide", _all(-1)),
+    ("obsm:spatial:x", lambda column: pa.array(["x"] * len(column))),
     ("obs:tissue", lambda _: None),
     ("obsm:spatial:x", lambda _: None),
     ("cellnet_sd", _at("spellings", "attributes", 1, "column", to="junk")),
