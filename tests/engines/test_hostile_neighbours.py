@@ -146,6 +146,8 @@ _FORGED: list[tuple[str, Callable[[Any], Any]]] = [
     ("form:expression", _all(100)),
     ("at:expression:code", _all(1_000)),
     ("at:expression:address", _all(2**62)),
+    ("at:images/cell_patch:address", lambda column: column.cast("float64")),
+    ("at:expression:address", lambda column: column.cast("float64")),
     ("at:images/cell_patch:address", _all(-5)),
     ("at:images/cell_patch:size", _all(2**40)),
     ("at:CCC:member:name", _in_lists(1_000)),
