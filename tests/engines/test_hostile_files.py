@@ -377,6 +377,14 @@ def test_gene_names_of_a_shape_that_no_array_has_are_an_error_of_ours(path: Path
         cn.open(path, index=False, engine=engine)
 
 
+@pytest.mark.parametrize("engine", ["auto", "h5py"])
+def test_a_long_double_that_the_root_states_is_a_number(path: Path, engine: Any) -> None:
+    with h5py.File(path, "a") as root:
+        root.attrs.create("mpp", 0.5, dtype=np.longdouble)
+    cn.index(path, engine=engine)
+    assert cn.open(path, engine=engine)._source.index.stated[""].values["mpp"] == 0.5
+
+
 @pytest.mark.usefixtures("elsewhere")
 @pytest.mark.parametrize("engine", ["auto", "native", "h5py"])
 @pytest.mark.parametrize("tie", [_external_images, _soft_images_nowhere, _soft_images_loop])
