@@ -7,6 +7,7 @@ error, which only reading that component raises.
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import batched
 from typing import Any, get_args
 
 import msgspec
@@ -32,7 +33,7 @@ from cellnet_sd.layout import (
 )
 from cellnet_sd.problems import Problems
 from cellnet_sd.rows import CellOrder, row_order
-from cellnet_sd.sources.base import Source
+from cellnet_sd.sources.base import Raw, Source, Unreadable
 from cellnet_sd.sources.genelist import listed_beside, read_gene_list
 from cellnet_sd.sources.sampling import Sampled
 
@@ -152,13 +153,20 @@ def _frames(source: Source, findings: Findings) -> Findings:
     for level, component in PATCHES.items():
         rows = _one_per_wsi(source.index) if level == "wsi" else sample_rows(source.index, component)
         try:
-            frame = images.detect_frame(source.fetch(component, rows), component, str(source.path))
+            frame = images.detect_frame(_looked_at(source, component, rows), component, str(source.path))
         except LayoutError as error:
             errors[component] = str(error)
             continue
         if frame is not None:
             frames[level] = frame
     return msgspec.structs.replace(findings, frames=frames, errors=errors)
+
+
+def _looked_at(source: Source, component: Component, rows: Rows) -> Iterator[Raw | Unreadable | None]:
+    """Yield the stored values of a sample, of WSI images a few at a time: each may be hundreds of megabytes."""
+    n = source.access.n_threads if component is Component.WSI_PATCH else SAMPLE + _FORMS_SAMPLED
+    for some in batched(rows.tolist(), n):
+        yield from source.fetch(component, some)
 
 
 def _slide_frames(source: Source, findings: Findings) -> Findings:

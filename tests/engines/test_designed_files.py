@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -241,6 +242,23 @@ def test_lists_that_are_few_bytes_stored_are_not_millions_of_objects(tmp_path: P
     assert json.loads(obs["lists"].iloc[3]) == [[]] * (n_lists + 3)
 
 
+@pytest.mark.parametrize("engine", ["auto", "h5py"])
+def test_a_document_of_millions_of_lists_is_the_fault_of_its_cell(tmp_path: Path, engine: Any) -> None:
+    path = tmp_path / "lists.h5"
+    with h5py.File(path, "w") as root:
+        root["Cell_1/attributes.json"] = '{"lists":[' + ",".join(["[]"] * 3_000_000) + "]}"
+        root["Cell_2/attributes.json"] = '{"text":"' + "," * 900_000 + "." * 200_000 + '"}'
+    tracemalloc.start()
+    try:
+        file = cn.open(path, index=False, engine=engine)
+        assert tracemalloc.get_traced_memory()[1] < MEMORY + 2 * path.stat().st_size
+    finally:
+        tracemalloc.stop()
+    (defect,) = file._source.index.defects
+    assert (defect.row, defect.reason) == (0, "it holds more than 1,000,000 values")
+    assert len(file.obs.loc["Cell_2", "text"]) == 1_100_000
+
+
 _RUN = 100_000
 _ENDLESS = [
     {"Position_in_WSI": " " * _RUN},
@@ -300,3 +318,22 @@ def test_more_patches_than_there_is_memory_for_are_an_error_of_ours(tmp_path: Pa
     command = [sys.executable, "-c", _ALL_PATCHES, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "patches.h5: images/cell_patch of 10,000 cells does not fit in memory" in done.stdout
+
+
+@pytest.mark.parametrize("engine", ["auto", "h5py"])
+def test_the_wsi_images_of_all_slides_are_not_in_memory_at_once(tmp_path: Path, engine: Any) -> None:
+    path, image = tmp_path / "slides.h5", np.zeros((1_000, 1_000, 3), np.uint8)
+    with h5py.File(path, "w") as root:
+        for row in range(20):
+            image[row] = row + 1
+            cell = root.create_group(f"slide_{row}/Cell_{row}")
+            cell["expression"] = np.arange(3, dtype="f4")
+            cell.create_dataset("images/WSI_patch", data=image, chunks=image.shape, compression=1)
+    tracemalloc.start()
+    try:
+        file = cn.open(path, index=False, engine=engine, n_threads=1)
+        assert tracemalloc.get_traced_memory()[1] < 5 * image.nbytes
+    finally:
+        tracemalloc.stop()
+    assert file._source.index.findings.frames["wsi"].shape == image.shape
+    assert len(np.unique(file._source.index.wsi)) == 20

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -35,6 +35,9 @@ from cellnet_sd.components.text import parse_json
 from cellnet_sd.layout import ATTRIBUTES, CELL_DIAMETER
 from cellnet_sd.naming import legal_names
 from cellnet_sd.problems import Problem
+
+MOST_VALUES: Final = 1_000_000
+"""Values that one document may hold: each is an object of Python, many times as large as its text."""
 
 
 class Attribute(msgspec.Struct, frozen=True):
@@ -95,6 +98,9 @@ def parse_document(text: str) -> Document:
     ValueError
         If `text` is not a JSON object; the message is the reason.
     """
+    if len(text) > MOST_VALUES and sum(map(text.count, ",[{")) > MOST_VALUES:
+        msg = f"it holds more than {MOST_VALUES:,} values"
+        raise ValueError(msg)
     try:
         document = msgspec.json.decode(text)
     except RecursionError as error:

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from cellnet_sd.components.attributes import parse_document
+from cellnet_sd.components.attributes import MOST_VALUES, parse_document
 from cellnet_sd.components.documents import Document, Documents, check_keys, check_places
 from cellnet_sd.sources.native_templates import cut_out
 from cellnet_sd.sources.native_texts import Texts
@@ -93,7 +93,7 @@ def _documents(array: "pa.Array", rows: list[int], faults: dict[int, str]) -> li
     for at, row in enumerate(rows):
         text = view[offsets[at] : offsets[at + 1]]
         try:
-            document: Any = decode(text)
+            document: Any = decode(text) if len(text) <= MOST_VALUES else None
         except (msgspec.DecodeError, RecursionError):
             document = None
         if not isinstance(document, dict):

@@ -92,13 +92,13 @@ class Frame:
 # --- the frame -------------------------------------------------------------------------------------------------------
 
 
-def detect_frame(raws: Sequence[Stored], component: Component, file: str) -> Frame | None:
+def detect_frame(raws: Iterable[Stored], component: Component, file: str) -> Frame | None:
     """Find what the patches of a sample have in common.
 
     Parameters
     ----------
     raws
-        The sample, as fetched.
+        The sample, as fetched. None is kept: a WSI image may be hundreds of megabytes.
     component, file
         For messages.
 
@@ -115,9 +115,9 @@ def detect_frame(raws: Sequence[Stored], component: Component, file: str) -> Fra
     MissingDependencyError
         Where an image format needs a package that is not installed.
     """
-    if all(raw is None for raw in raws):
-        return None
     reads, reasons = _read_sample(raws)
+    if not reads and not reasons:
+        return None
     if not reads:
         msg = f"{file}: no {component} of the sample can be read as an image: {reasons[0]}. Pass images=False."
         raise LayoutError(msg)
@@ -157,14 +157,14 @@ def _misfit(form: StoredForm, frame: Frame) -> str | None:
 
 
 def _read_sample(raws: Iterable[Stored]) -> tuple[list[Reading], list[str]]:
-    """Return the patches that can be read, and the reasons for the others."""
+    """Return the outlines of the patches that can be read, and the reasons for the others."""
     reads: list[Reading] = []
     reasons: list[str] = []
     for raw in raws:
         if raw is None:
             continue
         try:
-            reads.append(read_patch(raw))
+            reads.append(read_patch(raw).outline())
         except NotAnImageError as error:
             reasons.append(str(error))
     return reads, reasons

@@ -26,6 +26,10 @@ class Reading(NamedTuple):
         array = np.moveaxis(self.array, 0, -1) if order == CHANNELS_FIRST else self.array
         return Reading(array, order)
 
+    def outline(self) -> "Reading":
+        """Return it with zeros in place of the pixels, which take no memory."""
+        return self._replace(array=np.broadcast_to(np.zeros((), self.array.dtype), self.array.shape))
+
 
 def read_patch(raw: Raw | Unreadable) -> Reading:
     """Return one patch as an array of uint8, or of float in 0-1.
