@@ -265,6 +265,7 @@ def _contents(store: Path) -> dict[str, bytes]:
     return {str(file.relative_to(store)): file.read_bytes() for file in files}
 
 
+@pytest.mark.thorough
 def test_a_slide_of_a_store_is_the_slide_that_is_read_on_every_level(tmp_path: Path) -> None:
     path = _tissue(tmp_path)
     assert_same_data(sd.read_zarr(convert(path, tmp_path / "out.zarr")), cn.read(path))
@@ -516,6 +517,7 @@ for limit in (*range(2**15, 2**18, 2**14), resource.RLIM_INFINITY):
 """
 
 
+@pytest.mark.thorough
 def test_an_h5ad_that_the_disk_does_not_take_is_an_error_and_goes_on_once_it_does(tmp_path: Path) -> None:
     """In a process of its own, as libhdf5 crashes where it cannot write; how much a file may hold stands for a disk."""
     path, out = _tissue(tmp_path), tmp_path / "out.h5ad"

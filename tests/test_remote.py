@@ -607,6 +607,7 @@ def bucket(tissue: SyntheticTissue) -> Iterator[dict[str, Any]]:
     server.stop()
 
 
+@pytest.mark.thorough
 def test_s3_gives_what_the_local_file_gives(tissue: SyntheticTissue, bucket: dict[str, Any]) -> None:
     url = UPath("s3://atlas/tissue.h5", **bucket)
     found = cn.read(url)
@@ -615,6 +616,7 @@ def test_s3_gives_what_the_local_file_gives(tissue: SyntheticTissue, bucket: dic
     np.testing.assert_array_equal(cn.patches(found, source=url)[:9].values, cn.patches(tissue.path, "cell")[:9].values)
 
 
+@pytest.mark.thorough
 def test_credentials_are_nowhere_but_in_pickles(
     tissue: SyntheticTissue, bucket: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -631,6 +633,7 @@ def test_credentials_are_nowhere_but_in_pickles(
     assert pickle.loads(pickle.dumps(found["table"].X)).compute(scheduler="synchronous").shape == (240, 60)
 
 
+@pytest.mark.thorough
 def test_s3_without_credentials_is_denied(
     bucket: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -643,6 +646,7 @@ def test_s3_without_credentials_is_denied(
         cn.open(UPath("s3://atlas/tissue.h5", endpoint_url=bucket["endpoint_url"]))
 
 
+@pytest.mark.thorough
 def test_s3_by_fsspecs_own_configuration(bucket: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(fsspec.config.conf, "s3", bucket)
     assert len(cn.open("s3://atlas/tissue.h5")) == 240
@@ -651,6 +655,7 @@ def test_s3_by_fsspecs_own_configuration(bucket: dict[str, Any], monkeypatch: py
         cn.open("s3://atlas/bare.h5")
 
 
+@pytest.mark.thorough
 def test_s3_objects_that_are_written_anew_are_refused(tissue: SyntheticTissue, bucket: dict[str, Any]) -> None:
     files = fsspec.filesystem("s3", **bucket)
     for suffix in ("", ".cnindex"):

@@ -1,7 +1,7 @@
 """Hostile files through `open`, `index` and `read`: what is answered is what h5py answers, or the error is ours.
 
 `CELLNET_SD_HOSTILE=20000 pytest tests/engines/test_hostile_files.py` damages as many files, `.ci/run`
-2,000, and 200 otherwise.
+2,000, and 150 otherwise.
 """
 
 import json
@@ -30,7 +30,7 @@ from hostile_answers import Refused, ask, differences
 from hostile_files import write_sound
 from truth_checks import quiet
 
-N_MUTANTS = int(os.environ.get("CELLNET_SD_HOSTILE", "200"))
+N_MUTANTS = int(os.environ.get("CELLNET_SD_HOSTILE", "150"))
 BATCH = 1000
 COMPARED = float(os.environ.get("CELLNET_SD_HOSTILE_COMPARED", "0.1"))
 """The share that is held against h5py, which takes as long again."""

@@ -37,6 +37,7 @@ def _sound_files(folder: Path) -> list[Path]:
     return [*files, path]
 
 
+@pytest.mark.thorough
 def test_mutants(tmp_path: Path) -> None:
     files = _sound_files(tmp_path)
     for first in range(0, N_MUTANTS, BATCH):
