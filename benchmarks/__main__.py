@@ -19,6 +19,7 @@ from benchmarks.ours import Engine, Ours
 from benchmarks.rows import Row, measured
 from benchmarks.table import markdown
 from benchmarks.targets import verdicts
+from benchmarks.timing import MOST_RUNS
 from benchmarks.works import Job, Limits
 
 
@@ -152,7 +153,7 @@ def run(plan: Plan, folder: Path) -> tuple[list[Row], dict[str, Any]]:
     "--seconds",
     default=5.0,
     show_default=True,
-    help="Who is quick runs on, up to 20 times, until its runs together took as long.",
+    help=f"Who is quick runs on, up to {MOST_RUNS} times, until its runs together took as long.",
 )
 @click.option("--memory/--no-memory", default=True, show_default=True, help="Measure peak memory.")
 @click.option(

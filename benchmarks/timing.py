@@ -11,7 +11,8 @@ from typing import Any, Final
 import numpy as np
 import psutil
 
-_MOST_RUNS: Final = 20
+MOST_RUNS: Final = 20
+"""Of one contender, unless more are asked for."""
 _SPARE: Final = 2**30
 """Bytes of memory that are at hand when the clock starts, if the machine has four times as much."""
 
@@ -105,7 +106,7 @@ class Spare:
 def race(contenders: Sequence[Contender], repeats: int, seconds: float) -> dict[str, Timing]:
     """Run contenders, each already warm, in turns; return the timings by name.
 
-    Everyone runs `repeats` times at least. Who is quick goes on, up to 20 times, until its runs took `seconds`:
+    Everyone runs `repeats` times at least. Who is quick goes on, up to `MOST_RUNS`, until its runs took `seconds`:
     the best of few short runs is mostly the machine's luck. What is in memory beforehand is hidden from the garbage
     collector: it would cost those most that make most objects.
     """
@@ -114,7 +115,7 @@ def race(contenders: Sequence[Contender], repeats: int, seconds: float) -> dict[
     gc.collect()
     gc.freeze()
     try:
-        for _ in range(max(repeats, _MOST_RUNS)):
+        for _ in range(max(repeats, MOST_RUNS)):
             for contender in contenders:
                 own = runs[contender.name]
                 if len(own) < repeats or sum(own) < seconds:

@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -103,10 +105,7 @@ def _at(*keys: Any, to: Any) -> Callable[[Any], Any]:
     """Put something else at a place in the metadata."""
 
     def change(words: Any) -> Any:
-        inner = words
-        for key in keys[:-1]:
-            inner = inner[key]
-        inner[keys[-1]] = to
+        reduce(getitem, keys[:-1], words)[keys[-1]] = to
         return words
 
     return change
@@ -114,10 +113,7 @@ def _at(*keys: Any, to: Any) -> Callable[[Any], Any]:
 
 def _without(*keys: Any) -> Callable[[Any], Any]:
     def change(words: Any) -> Any:
-        inner = words
-        for key in keys[:-1]:
-            inner = inner[key]
-        del inner[keys[-1]]
+        del reduce(getitem, keys[:-1], words)[keys[-1]]
         return words
 
     return change

@@ -116,9 +116,9 @@ def detect_frame(raws: Iterable[Stored], component: Component, file: str) -> Fra
         Where an image format needs a package that is not installed.
     """
     reads, reasons = _read_sample(raws)
-    if not reads and not reasons:
-        return None
     if not reads:
+        if not reasons:
+            return None
         msg = f"{file}: no {component} of the sample can be read as an image: {reasons[0]}. Pass images=False."
         raise LayoutError(msg)
     reads = _settle_axes(reads, component, file)
