@@ -7,9 +7,9 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from cellnet_sd import indexfile
 from cellnet_sd.identity import Identity
-from cellnet_sd.indexfile import index_paths
+from cellnet_sd.index_parquet import sealed, sealed_schema, writer
+from cellnet_sd.indexfile import METADATA, Metadata, index_paths
 
 _ROWS: Final = 2**17
 
@@ -36,25 +36,25 @@ def large_index(path: Path, rows: int, folder: Path) -> Path:
     target = folder / f"large-{path.name}"
     shutil.copyfile(path, target)
     table = pq.read_table(index_paths(path)[0])
-    schema = _described(table.schema, rows, Identity.of(target))
-    with pq.ParquetWriter(index_paths(target)[0], schema, **indexfile.writer_options(schema)) as writer:
+    metadata = _described(sealed_schema(index_paths(path)[0]).metadata, rows, Identity.of(target))
+    with writer(index_paths(target)[0], table.schema) as file:
         for start in range(0, rows, _ROWS):
             numbers = np.arange(start, min(start + _ROWS, rows))
-            writer.write_table(_renamed(table.take(numbers % table.num_rows), numbers, schema), _ROWS)
+            file.write_table(_renamed(table.take(numbers % table.num_rows), numbers), _ROWS)
+        file.add_key_value_metadata(sealed(table.column_names, metadata))
     return target
 
 
-def _described(schema: Any, rows: int, identity: Identity) -> Any:
-    """Return the schema with what it says of the number of rows and of the file put right, and sealed."""
-    said = msgspec.json.decode(schema.metadata[indexfile._METADATA], type=indexfile._Metadata)  # noqa: SLF001
+def _described(metadata: dict[bytes, bytes], rows: int, identity: Identity) -> dict[bytes, bytes]:
+    """Return what an index says that is not columnar with the number of rows and the file put right."""
+    said = msgspec.json.decode(metadata[METADATA], type=Metadata)
     said.n_cells, said.identity = rows, identity
-    schema = schema.with_metadata({**schema.metadata, indexfile._METADATA: msgspec.json.encode(said)})  # noqa: SLF001
-    return schema.with_metadata({**schema.metadata, indexfile._DIGEST: indexfile._digest(schema)})  # noqa: SLF001
+    return {**metadata, METADATA: msgspec.json.encode(said)}
 
 
-def _renamed(table: Any, numbers: Any, schema: Any) -> Any:
+def _renamed(table: Any, numbers: Any) -> Any:
     import pyarrow as pa
 
     names = pa.array(np.char.add("Cell_", np.char.zfill(numbers.astype(str), 8)).astype(object))
     at = table.column_names.index("name")
-    return table.set_column(at, "name", names.cast(table.schema.field("name").type)).cast(schema)
+    return table.set_column(at, "name", names.cast(table.schema.field("name").type))

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import cellnet_sd as cn
-from cellnet_sd import indexfile
+from cellnet_sd import index_parquet, indexfile
 from cellnet_sd.cellindex import CellIndex, reordered
 from cellnet_sd.errors import CellNetError, SourceMovedError
 from cellnet_sd.sources.opening import open_source
@@ -186,17 +187,36 @@ def _not_ours(path: Path) -> None:
     pq.write_table(pa.table({"name": ["x"]}), sidecar(path))
 
 
+def _rewritten(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
+    """Change the table of an index and what it says that is not columnar, its metadata; the digest fits again."""
+    table = pq.read_table(sidecar(path)).replace_schema_metadata(index_parquet.sealed_schema(sidecar(path)).metadata)
+    table = change(table)
+    metadata = index_parquet.sealed(table.column_names, table.schema.metadata)
+    pq.write_table(table.replace_schema_metadata(metadata), sidecar(path))
+    assert index_parquet.sealed_schema(sidecar(path)) is not None
+
+
+def _with_metadata(table: pa.Table, **changes: Any) -> pa.Table:
+    metadata = {**table.schema.metadata, **{key.encode(): value for key, value in changes.items()}}
+    return table.replace_schema_metadata(metadata)
+
+
 def _broken_metadata(path: Path) -> None:
-    table = pq.read_table(sidecar(path))
-    pq.write_table(table.replace_schema_metadata({b"cellnet_sd": b'{"version": '}), sidecar(path))
+    _rewritten(path, lambda table: _with_metadata(table, cellnet_sd=b'{"version": '))
+
+
+def _changed_metadata(path: Path) -> None:
+    whole = sidecar(path).read_bytes()
+    sidecar(path).write_bytes(whole.replace(b'"names_are_unique":true', b'"names_are_unique":null'))
+    assert sidecar(path).read_bytes() != whole
 
 
 def _other_version(path: Path) -> None:
-    table = pq.read_table(sidecar(path))
-    metadata = msgspec.json.decode(table.schema.metadata[b"cellnet_sd"])
-    metadata["version"] += 1
-    made = table.replace_schema_metadata({**table.schema.metadata, b"cellnet_sd": msgspec.json.encode(metadata)})
-    pq.write_table(made, sidecar(path))
+    def newer(table: pa.Table) -> pa.Table:
+        metadata = msgspec.json.decode(table.schema.metadata[b"cellnet_sd"])
+        return _with_metadata(table, cellnet_sd=msgspec.json.encode(metadata | {"version": metadata["version"] + 1}))
+
+    _rewritten(path, newer)
 
 
 def _of_another_file(path: Path) -> None:
@@ -208,17 +228,17 @@ def _of_another_file(path: Path) -> None:
 
 
 def _without_a_column(path: Path) -> None:
-    table = pq.read_table(sidecar(path))
-    pq.write_table(table.drop_columns(["slide"]), sidecar(path))
+    _rewritten(path, lambda table: table.drop_columns(["slide"]))
 
 
 def _without_captions(path: Path) -> None:
-    table = pq.read_table(sidecar(path))
-    pq.write_table(table.drop_columns(["caption"]), sidecar(path))
+    metadata = index_parquet.sealed_schema(sidecar(path)).metadata  # its digest is of the captions, too
+    table = pq.read_table(sidecar(path)).drop_columns(["caption"])
+    pq.write_table(table.replace_schema_metadata(metadata), sidecar(path))
 
 
 def _a_row_short(path: Path) -> None:
-    pq.write_table(pq.read_table(sidecar(path)).slice(1), sidecar(path))
+    _rewritten(path, lambda table: table.slice(1))
 
 
 DAMAGES = {
@@ -228,6 +248,7 @@ DAMAGES = {
     "a pickle": lambda path: sidecar(path).write_bytes(b"\x80\x04K*."),
     "not ours": _not_ours,
     "broken metadata": _broken_metadata,
+    "changed metadata": _changed_metadata,
     "another version": _other_version,
     "of another file": _of_another_file,
     "without a column": _without_a_column,
@@ -296,7 +317,7 @@ def test_captions_are_not_taken_from_an_index_that_is_no_longer_the_one_opened(p
 
 
 def test_captions_of_some_cells_are_read_from_their_row_groups(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(indexfile, "_GROUP_ROWS", 1)
+    monkeypatch.setattr(index_parquet, "_GROUP_ROWS", 1)
     cn.index(path)
     per_group = pq.read_metadata(sidecar(path)).row_group(0).num_rows
     assert per_group <= 2  # else nothing is left out
@@ -322,7 +343,7 @@ def test_captions_of_some_cells_are_read_from_their_row_groups(path: Path, monke
 
 
 def test_a_row_group_holds_no_fewer_rows_than_a_column_has_labels(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(indexfile, "_GROUP_ROWS", 1)
+    monkeypatch.setattr(index_parquet, "_GROUP_ROWS", 1)
     with h5py.File(path, "a") as root:
         for number in range(1, 5):
             del root[f"Cell_{number}/attributes.json"]
@@ -340,14 +361,14 @@ def test_a_row_group_holds_no_fewer_rows_than_a_column_has_labels(path: Path, mo
 def read_only(path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Make a folder refuse new files, to root as well: whatever is written to it fails as the system would say it."""
     refused: dict[Path, int] = {path.parent: errno.EROFS}
-    write_table = pq.write_table
+    writer = index_parquet.writer
 
-    def guarded(table: Any, where: Any, *args: Any, **options: Any) -> None:
-        if (code := refused.get(Path(where).parent)) is not None:
+    def guarded(where: Path, schema: Any) -> Any:
+        if (code := refused.get(where.parent)) is not None:
             raise OSError(code, os.strerror(code))
-        write_table(table, where, *args, **options)
+        return writer(where, schema)
 
-    monkeypatch.setattr(pq, "write_table", guarded)
+    monkeypatch.setattr(index_parquet, "writer", guarded)
     return refused
 
 
@@ -439,7 +460,7 @@ def assert_same_opened(one: CellIndex, other: CellIndex) -> None:
 @given(file=cell_files(), group_rows=st.sampled_from([1, 2, 2**16]))
 def test_a_loaded_index_equals_a_built_one(file: Any, group_rows: int) -> None:
     with written(file) as (path, _), quiet(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(indexfile, "_GROUP_ROWS", group_rows)
+        patch.setattr(index_parquet, "_GROUP_ROWS", group_rows)
         built = open_source(path, index=True).index
         with counted() as reads:
             loaded = open_source(path).index

@@ -277,7 +277,13 @@ _NAMES = st.lists(
 )
 
 
-@given(_NAMES, st.integers(0, 3))
+_LIKE = {"a": "a_z:", "é": "éŻ", "0": "0189", "?": "z0\0"}
+_ALIGNED = st.text([*_LIKE], min_size=1, max_size=12).flatmap(
+    lambda form: st.lists(st.tuples(*(st.sampled_from(_LIKE[kind]) for kind in form)).map("".join), unique=True)
+)
+
+
+@given(_NAMES | _ALIGNED, st.integers(0, 3))
 def test_names_are_put_in_order_at_once_as_one_by_one(names: list[str], start: int) -> None:
     expected = sorted(range(len(names[start:])), key=lambda at: natural_key(names[start:][at]))
     assert natural_order(pa.array(names, pa.large_string())[start:]).tolist() == expected

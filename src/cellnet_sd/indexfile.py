@@ -8,7 +8,6 @@ import contextlib
 import errno
 import hashlib
 import os
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -25,6 +24,7 @@ from cellnet_sd.components.attributes import Spellings
 from cellnet_sd.errors import AccessDeniedError, CellNetError, SourceMovedError
 from cellnet_sd.findings import Findings
 from cellnet_sd.identity import Identity
+from cellnet_sd.index_parquet import sealed_schema, write_table
 from cellnet_sd.layout import Component
 from cellnet_sd.problems import Problem
 from cellnet_sd.remote_index import Candidate, RemoteIndex, at_hand
@@ -35,12 +35,11 @@ from cellnet_sd.sources.index_checks import are_pictures, are_rows, checked
 from cellnet_sd.sources.locations import Located
 from cellnet_sd.sources.paths import beside, file_name, is_remote
 
-VERSION = 5
+VERSION = 6
 SUFFIX = ".cnindex"
-_METADATA, _DIGEST, _LOCATED = b"cellnet_sd", b"cellnet_sd_digest", b"cellnet_sd_at:"
+METADATA, _LOCATED = b"cellnet_sd", b"cellnet_sd_at:"
 _NAME, _CONTAINER, _SLIDE, _WSI, _CAPTION = "name", "container", "slide", "wsi", "caption"
 _OBS, _OBSM, _FORM = "obs:", "obsm:", "form:"
-_GROUP_ROWS = 2**16
 READ_ONLY = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
@@ -51,7 +50,7 @@ class _State(msgspec.Struct):
     identity: Identity
 
 
-class _Metadata(_State):
+class Metadata(_State):
     """What is not columnar."""
 
     n_cells: int
@@ -132,51 +131,15 @@ def _is_a_folder(path: Path, target: Path) -> str:
 
 def _write(index: CellIndex, identity: Identity, target: Path) -> None:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     table = pa.Table.from_pandas(_columns(index), preserve_index=False)
-    metadata = {**(table.schema.metadata or {}), _METADATA: msgspec.json.encode(_metadata(index, identity))}
+    metadata = {**table.schema.metadata, METADATA: msgspec.json.encode(_metadata(index, identity))}
     for component in Component:
         if (located := index.load_located(component)) is not None:
             for name, column in arrow_columns(component, located).items():
                 table = table.append_column(name, column)
             metadata[_LOCATED + component.encode()] = msgspec.json.encode(words_of(located))
-    table = table.replace_schema_metadata(metadata)
-    table = table.replace_schema_metadata({**table.schema.metadata, _DIGEST: _digest(table.schema)})
-    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        pq.write_table(table, partial, _group_rows(table), **writer_options(table.schema))
-        partial.replace(target)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            partial.unlink()
-
-
-def writer_options(schema: Any) -> dict[str, Any]:
-    """Return how Parquet writes an index: checksums, dictionaries for labels alone, and differences of addresses."""
-    import pyarrow as pa
-
-    return {
-        "compression": "zstd",
-        "write_page_checksum": True,
-        "write_statistics": False,  # nothing is looked for by value
-        "use_dictionary": [field.name for field in schema if pa.types.is_dictionary(field.type)],
-        "column_encoding": {field.name: "DELTA_BINARY_PACKED" for field in schema if field.name.startswith(PREFIX)},
-    }
-
-
-def _group_rows(table: Any) -> int:
-    """Return the rows of a row group: each holds all labels of a column again, so no fewer than the labels are."""
-    import pyarrow as pa
-
-    labelled = (column for column in table.columns if pa.types.is_dictionary(column.type))
-    return max([_GROUP_ROWS, *(len(column.chunk(0).dictionary) for column in labelled if column.num_chunks)])
-
-
-def _digest(schema: Any) -> bytes:
-    """Return a hash of all that is not pages, which Parquet has checksums for."""
-    metadata = sorted(item for item in (schema.metadata or {}).items() if item[0] != _DIGEST)
-    return hashlib.blake2b(repr((schema.names, metadata)).encode(), digest_size=16).hexdigest().encode()
+    write_table(table, metadata, target)
 
 
 def _columns(index: CellIndex) -> pd.DataFrame:
@@ -194,8 +157,8 @@ def _columns(index: CellIndex) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _metadata(index: CellIndex, identity: Identity) -> _Metadata:
-    return _Metadata(
+def _metadata(index: CellIndex, identity: Identity) -> Metadata:
+    return Metadata(
         version=VERSION,
         identity=identity,
         n_cells=len(index),
@@ -220,7 +183,7 @@ def _load(path: Path, candidate: Candidate, identity: Identity) -> CellIndex | N
     return _assemble(path, candidate, *found)
 
 
-def _leads_somewhere(frame: pd.DataFrame, metadata: _Metadata) -> bool:
+def _leads_somewhere(frame: pd.DataFrame, metadata: Metadata) -> bool:
     """Whether an index has all columns, and their codes stand for something: it may have been made to mislead."""
     ends = {f"{_FORM}{component}": len(metadata.forms.get(component, ())) for component in Component}
     ends |= {_WSI: len(frame), _SLIDE: len(metadata.findings.slides)}
@@ -241,22 +204,20 @@ def _leads_somewhere(frame: pd.DataFrame, metadata: _Metadata) -> bool:
 
 
 def _schema(candidate: Candidate, identity: Identity) -> Any:
-    """Return the schema of an index; `None` if it is gone, damaged, or of another state."""
+    """Return the schema of an index, with what is not columnar; `None` if it is gone, damaged, or of another state."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        schema = pq.read_schema(at_hand(candidate))
-        state = msgspec.json.decode((schema.metadata or {})[_METADATA], type=_State)
-        is_sound = schema.metadata[_DIGEST] == _digest(schema)
+        schema = sealed_schema(at_hand(candidate))
+        state = None if schema is None else msgspec.json.decode(schema.metadata[METADATA], type=_State)
     except (pa.ArrowException, OSError, KeyError, ValueError, msgspec.MsgspecError):
         return None
-    return schema if is_sound and state.version == VERSION and identity.takes(state.identity) else None
+    return schema if state and state.version == VERSION and identity.takes(state.identity) else None
 
 
 def _read(
     candidate: Candidate, identity: Identity, wanted: Callable[[str], bool], rows: Rows | None = None
-) -> tuple[pd.DataFrame, _Metadata] | None:
+) -> tuple[pd.DataFrame, Metadata] | None:
     """Return the wanted columns of an index, at `rows` or whole; `None` if it is gone, damaged, or of another state."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -264,13 +225,14 @@ def _read(
     if (schema := _schema(candidate, identity)) is None:
         return None
     try:
-        metadata = msgspec.json.decode(schema.metadata[_METADATA], type=_Metadata)
+        metadata = msgspec.json.decode(schema.metadata[METADATA], type=Metadata)
         columns = list(filter(wanted, schema.names))
         if rows is not None:
             checked = pa.schema([schema.field(name) for name in columns], schema.metadata)
             frame = _at_rows(candidate, checked, rows, metadata.n_cells)
             return None if frame is None else (frame, metadata)
         table = pq.read_table(at_hand(candidate, columns), columns=columns, page_checksum_verification=True)
+        table = table.replace_schema_metadata(schema.metadata)
         frame = table.to_pandas(split_blocks=True, self_destruct=True)
         del table  # its memory is the frame's now
     except (pa.ArrowException, OSError, KeyError, ValueError, msgspec.MsgspecError):
@@ -299,7 +261,7 @@ def _at_rows(candidate: Candidate, schema: Any, rows: Rows, n_cells: int) -> pd.
     return frame.iloc[rows - skipped[group_of_row]].reset_index(drop=True)
 
 
-def _assemble(path: Path, candidate: Candidate, frame: pd.DataFrame, metadata: _Metadata) -> CellIndex:
+def _assemble(path: Path, candidate: Candidate, frame: pd.DataFrame, metadata: Metadata) -> CellIndex:
     def asked_for(names: Sequence[str], rows: Rows | None = None) -> pd.DataFrame:
         found = _read(candidate, metadata.identity, names.__contains__, rows)
         if found is None or not {*names} <= {*found[0]}:

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import cellnet_sd as cn
-from cellnet_sd import indexfile
 from cellnet_sd.errors import CellNetError, LayoutError
+from cellnet_sd.index_parquet import sealed, sealed_schema
 from hostile_files import write_sound
 from truth_checks import quiet
 
@@ -63,17 +63,14 @@ def test_a_pipe_is_no_cell_net_file(tmp_path: Path) -> None:
 def _forged(target: Path, name: str, change: Callable[[Any], Any]) -> None:
     """Change a column of an index, or what its metadata says of a component, and put its digest right."""
     table = pq.read_table(target)
-    metadata = dict(table.schema.metadata)
+    metadata = dict(sealed_schema(target).metadata)
     if name.encode() in metadata:
         metadata[name.encode()] = json.dumps(change(json.loads(metadata[name.encode()]))).encode()
     elif (column := change(table.column(name).combine_chunks())) is None:
         table = table.drop_columns([name])
     else:
         table = table.set_column(table.column_names.index(name), name, column)
-    metadata.pop(indexfile._DIGEST)
-    table = table.replace_schema_metadata(metadata)
-    digest = indexfile._digest(table.schema)
-    pq.write_table(table.replace_schema_metadata(metadata | {indexfile._DIGEST: digest}), target)
+    pq.write_table(table.replace_schema_metadata(sealed(table.column_names, metadata)), target)
 
 
 def _all(number: int) -> Callable[[pa.Array], pa.Array]:
