@@ -3,6 +3,7 @@
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import h5py
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 import cellnet_sd as cn
 from big_file import NAMES, SENDERS, N, big_file, links, pixels, profiles
+from cellnet_sd import naming
 from cellnet_sd.errors import LayoutError
 from cellnet_sd.naming import natural_key, natural_order
 from cellnet_sd.rows import row_order
@@ -210,7 +212,7 @@ def test_everything_about_a_cell_moves_with_it(tmp_path: Path) -> None:
 # --- the function itself ---------------------------------------------------------------------------------------------
 
 
-def test_no_run_of_digits_is_too_long_for_natural_order() -> None:
+def test_no_run_of_digits_is_too_long_for_natural_order(monkeypatch: pytest.MonkeyPatch) -> None:
     names = ["9" * 5_000, "1" + "0" * 5_000, "x2", "x10", "x010"]
     rows, order = row_order(Path("x"), names[::-1], [""] * 5, {"": Stated(tracked=False)}, "natural")
     assert order == "natural"
@@ -218,6 +220,7 @@ def test_no_run_of_digits_is_too_long_for_natural_order() -> None:
     assert all(a != b for a, b in pairwise(rows))
     zeros = ["0" * 256, "0" * 255, "a" + "0" * 255 + "1", "a" + "0" * 256 + "1"]
     expected = sorted(range(4), key=lambda at: natural_key(zeros[at]))
+    monkeypatch.setattr(naming, "_FEW", 0)
     assert natural_order(pa.array(zeros, pa.large_string())).tolist() == expected
 
 
@@ -283,8 +286,10 @@ _ALIGNED = st.text([*_LIKE], min_size=1, max_size=12).flatmap(
 )
 
 
-@given(_NAMES | _ALIGNED, st.integers(0, 3))
-def test_names_are_put_in_order_at_once_as_one_by_one(names: list[str], start: int) -> None:
+@given(_NAMES | _ALIGNED | st.tuples(_NAMES, _ALIGNED).map(lambda both: [*both[0], *both[1]]), st.integers(0, 3))
+@pytest.mark.parametrize("few", [0, 2, 64])
+def test_names_are_put_in_order_at_once_as_one_by_one(few: int, names: list[str], start: int) -> None:
     expected = sorted(range(len(names[start:])), key=lambda at: natural_key(names[start:][at]))
-    assert natural_order(pa.array(names, pa.large_string())[start:]).tolist() == expected
-    assert natural_order(pa.array(names, pa.string())[start:]).tolist() == expected
+    with mock.patch.object(naming, "_FEW", few):
+        assert natural_order(pa.array(names, pa.large_string())[start:]).tolist() == expected
+        assert natural_order(pa.array(names, pa.string())[start:]).tolist() == expected

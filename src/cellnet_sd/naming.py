@@ -5,6 +5,7 @@ names that differ only in case (`spatialdata._core.validation`). AnnData reads a
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -59,32 +60,100 @@ def natural_order(names: Any) -> NDArray[np.int64]:
 
     They are sorted by NumPy, as bytes that have the order of the keys; names too odd for that are sorted by Python.
     """
-    keys = _sort_keys(names)
+    import pyarrow as pa
+
+    names = names.cast(pa.large_string())
+    chars, bounds = _text_of(names)
+    alike = _are_alike(chars, bounds)
+    if np.count_nonzero(~alike) <= _FEW:
+        rows = np.flatnonzero(alike)
+        return _with_odd(rows[_order(_own_bytes(chars, bounds, alike))], np.flatnonzero(~alike), names)
+    keys = _sort_keys(chars, bounds)
     if keys is None:
         texts = names.to_pylist()
         return np.array(sorted(range(len(texts)), key=lambda at: natural_key(texts[at])), dtype=np.int64)
-    differing = [column for column in keys.T[::-1] if (column != column[:1]).any()]
-    return np.lexsort(differing).astype(np.int64) if differing else np.arange(len(names))
+    return _order(keys)
 
 
 _AT_ONCE = 2**17
+_FEW = 64
+"""Names of another form than most that are put in their places one by one."""
 _WIDEST = 256
 """Bytes of a key, of whose numbers the lengths are one byte."""
 _MOST_ZEROS = 255
 """Zeros before a number: one byte too."""
 
 
-def _sort_keys(names: Any) -> NDArray[np.uint64] | None:
-    """Return a key for each name, (n, w), its bytes as numbers; `None` if one is too long or has a NUL."""
-    import pyarrow as pa
-
-    names, n = names.cast(pa.large_string()), len(names)
+def _text_of(names: Any) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return the bytes of names one after another, and where each begins and the last ends."""
     _, offsets, data = names.buffers()
-    bounds = np.frombuffer(offsets, np.int64)[names.offset : names.offset + n + 1] if n else np.zeros(1, np.int64)
-    chars = np.frombuffer(data, np.uint8)[bounds[0] : bounds[-1]] if data is not None else np.empty(0, np.uint8)
-    bounds = bounds - bounds[0]
-    if (aligned := _aligned(chars, bounds)) is not None:
-        return aligned
+    if data is None or not len(names):
+        return np.empty(0, np.uint8), np.zeros(len(names) + 1, np.int64)
+    bounds = np.frombuffer(offsets, np.int64)[names.offset : names.offset + len(names) + 1]
+    return np.frombuffer(data, np.uint8)[bounds[0] : bounds[-1]], bounds - bounds[0]
+
+
+def _order(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Return the order of keys (n, w), each of several numbers."""
+    differing = [column for column in keys.T[::-1] if (column != column[:1]).any()]
+    is_sorted = np.ones(max(len(keys) - 1, 0), bool)
+    for column in differing:
+        is_sorted = (column[:-1] < column[1:]) | ((column[:-1] == column[1:]) & is_sorted)
+    return np.arange(len(keys)) if is_sorted.all() else np.lexsort(differing).astype(np.int64)
+
+
+# --- names of one form -----------------------------------------------------------------------------------------------
+
+
+def _are_alike(chars: NDArray[np.uint8], bounds: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell which names are as long as the middle one, and have digits just where it has some: most of a file do.
+
+    The order of their bytes is theirs.
+    """
+    widths, middle = np.diff(bounds), len(bounds) // 2 - 1
+    if not len(widths) or not 0 < (width := int(widths[middle])) <= _WIDEST:
+        return np.zeros(len(widths), bool)
+    form = _are_digits(chars[bounds[middle] : bounds[middle + 1]])
+    alike = widths == width
+    for start in range(0, len(widths), _AT_ONCE):
+        part = alike[start : start + _AT_ONCE]
+        own = _own_chars(chars, bounds[start : start + _AT_ONCE + 1], part)
+        same = _are_digits(own.reshape(-1, width)) == form
+        part[part] = same.all() or same.all(axis=1)
+    return alike
+
+
+def _own_chars(chars: NDArray[np.uint8], bounds: NDArray[np.int64], chosen: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return the bytes of the chosen names."""
+    own = chars[bounds[0] : bounds[-1]]
+    return own if chosen.all() else own[np.repeat(chosen, np.diff(bounds))]
+
+
+def _own_bytes(chars: NDArray[np.uint8], bounds: NDArray[np.int64], alike: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """Return the bytes of names that are alike as keys (n, w), padded with zeros."""
+    own, n = _own_chars(chars, bounds, alike), int(np.count_nonzero(alike))
+    width = len(own) // max(n, 1)
+    keys = np.zeros((n, -(-width // 8) * 8), np.uint8)
+    keys[:, :width] = own.reshape(n, width)
+    return keys.view(">u8").astype(np.uint64)
+
+
+def _with_odd(order: NDArray[np.int64], odd: NDArray[np.int64], names: Any) -> NDArray[np.int64]:
+    """Return an order of names with those that are still to be put in their places."""
+
+    def key(at: int) -> tuple[tuple[str, int, str, str], ...]:
+        return natural_key(names[int(at)].as_py())
+
+    rows = sorted(odd.tolist(), key=key)
+    return np.insert(order, [bisect_right(order, key(row), key=key) for row in rows], rows)
+
+
+# --- names of all kinds ----------------------------------------------------------------------------------------------
+
+
+def _sort_keys(chars: NDArray[np.uint8], bounds: NDArray[np.int64]) -> NDArray[np.uint64] | None:
+    """Return a key for each name, (n, w), its bytes as numbers; `None` if one is too long or has a NUL."""
+    n = len(bounds) - 1
     parts = []
     for start in range(0, n, _AT_ONCE):
         ends = bounds[start : start + _AT_ONCE + 1]
@@ -92,24 +161,10 @@ def _sort_keys(names: Any) -> NDArray[np.uint64] | None:
         if part is None:
             return None
         parts.append(part.view(">u8").astype(np.uint64))
-    keys = np.zeros((n, max((own.shape[1] for own in parts), default=0)), np.uint64)
+    keys = np.zeros((n, max(own.shape[1] for own in parts)), np.uint64)
     for number, own in enumerate(parts):
         keys[number * _AT_ONCE :][: len(own), : own.shape[1]] = own
     return keys
-
-
-def _aligned(chars: NDArray[np.uint8], bounds: NDArray[np.int64]) -> NDArray[np.uint64] | None:
-    """Return the bytes of names as keys, if all are as long as the first and have digits just where it has some."""
-    n, width = len(bounds) - 1, int(bounds[1]) if len(bounds) > 1 else 0
-    if not 0 < width <= _WIDEST or (np.diff(bounds) != width).any():
-        return None
-    names = chars.reshape(n, width)
-    parts = (names[start : start + _AT_ONCE] for start in range(0, n, _AT_ONCE))
-    if not all((_are_digits(part) == _are_digits(names[0])).all() for part in parts):
-        return None
-    keys = np.zeros((n, -(-width // 8) * 8), np.uint8)
-    keys[:, :width] = names
-    return keys.view(">u8").astype(np.uint64)
 
 
 def _are_digits(chars: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -99,14 +99,14 @@ class Evidence:
         """Return the signal of the groups the cells lie in."""
         used = self.containers.remove_unused_categories()
         short = _distinct_parts(list(used.categories))
-        labels = [name or None for name in short]
-        return _Signal("the group they lie in", _labels(pd.Series(np.array(labels, dtype=object)[used.codes])))
+        return _Signal("the group they lie in", _as_met(used.codes, [name or None for name in short]))
 
     def wsi_image(self) -> _Signal:
         """Return the signal of the WSI images, numbered as they are met."""
-        number, images = pd.factorize(np.where(self.wsi >= 0, self.wsi.astype(float), np.nan))
-        names = [f"{self.path.stem}_{at + 1}" for at in range(len(images))]
-        return _Signal("their WSI images", pd.Categorical.from_codes(number, categories=names))
+        met = [number for number in pd.unique(self.wsi).tolist() if number >= 0]
+        names = {number: f"{self.path.stem}_{at + 1}" for at, number in enumerate(met)}
+        labels = [names.get(number) for number in range(max(met, default=-1) + 1)]
+        return _Signal("their WSI images", _as_met(self.wsi, labels))
 
 
 def assign_slides(evidence: Evidence, slide_key: str | None = None) -> Slides:
@@ -132,7 +132,7 @@ def assign_slides(evidence: Evidence, slide_key: str | None = None) -> Slides:
     if not several and evidence.wsi_image().n_values > 1:
         return _named(evidence.wsi_image(), evidence)
     single = [signal for signal in signals if signal.n_values == 1]
-    nothing = _Signal("nothing: one slide", pd.Categorical([stem] * len(evidence.obs), categories=[stem]))
+    nothing = _Signal("nothing: one slide", pd.Categorical.from_codes(np.zeros(len(evidence.obs), np.int8), [stem]))
     signal = next(iter(several or single), nothing)
     parted = _split(signal, evidence.wsi, stem)
     return replace(_named(parted, evidence), split=parted is not signal)
@@ -151,13 +151,13 @@ def _chosen(evidence: Evidence, slide_key: str) -> _Signal:
 def _split(signal: _Signal, wsi: NDArray[np.int32], stem: str) -> _Signal:
     """Split the slides that hold cells of more than one WSI image: no slide has two."""
     codes = np.asarray(signal.labels.codes)
-    pairs = pd.DataFrame({"slide": codes, "wsi": wsi})
+    pairs = pd.DataFrame({"slide": codes, "wsi": wsi}).drop_duplicates()
     images = pairs[pairs.wsi >= 0].groupby("slide")["wsi"].nunique()
     mixed = set(images.index[images > 1])
     if not mixed:
         return signal
     base = [*map(str, signal.labels.categories), stem]  # -1, no label, is the last
-    number = {pair: at for at, pair in enumerate(pairs.drop_duplicates().itertuples(index=False, name=None))}
+    number = {pair: at for at, pair in enumerate(pairs.itertuples(index=False, name=None))}
     order: dict[int, list[int]] = {}
     for slide, image in number:
         order.setdefault(slide, []).append(image)
@@ -214,6 +214,14 @@ def _element_name(name: str) -> str:
     """Return a legal name that elements can begin with: not hidden (`.x`), more than underscores; `""` if none."""
     legal = legal_name(name).lstrip(".")
     return legal if legal.strip("_") else ""
+
+
+def _as_met(codes: NDArray[np.integer], names: Sequence[str | None]) -> pd.Categorical:
+    """Return labels, by their codes into names that are all different or `None`, in the order they are met."""
+    met = [code for code in pd.unique(codes).tolist() if code >= 0 and names[code] is not None]
+    order = np.full(len(names) + 1, -1)
+    order[met] = np.arange(len(met))
+    return pd.Categorical.from_codes(order[codes], categories=[names[code] for code in met])
 
 
 def _labels(column: pd.Series) -> pd.Categorical:

@@ -322,10 +322,12 @@ class LocatedBatch:
         attributes, known = self.batch.attributes, self.scan.known
         dtypes = known.dtypes.values
         varies = np.array([*(dtype is not None and dtype.kind.startswith("vlen") for dtype in dtypes), False])
-        varying = varies[attributes.dtype[rows]]
-        counts = np.where(varying, attributes.size[rows] // self.stored.reference_size, 1)
-        positions = np.repeat(attributes.address[rows], counts)
-        sizes = np.repeat(np.where(varying, 0, attributes.size[rows]), counts)
+        found = attributes.text_size[rows] >= 0  # one value each, followed as its cell was read
+        varying = varies[attributes.dtype[rows]] & ~found
+        size = np.where(found, attributes.text_size[rows], attributes.size[rows])
+        counts = np.where(varying, size // self.stored.reference_size, 1)
+        positions = np.repeat(np.where(found, attributes.text[rows], attributes.address[rows]), counts)
+        sizes = np.repeat(np.where(varying, 0, size), counts)
         bad = self._resolve(rows[varying], np.repeat(varying, counts), positions, sizes)
         beyond = beyond_the_file(sizes, self.stored.buf.size)
         sizes[beyond] = 0

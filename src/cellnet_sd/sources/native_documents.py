@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _LEAST: Final = 5
 """Bytes of a value and its key."""
+_FIRST: Final = 64
+"""Documents that are looked at for whether some are equal."""
 _AT_ONCE: Final = 4096
 """Documents that are Python objects at the same time."""
 _TEXT_AT_ONCE: Final = 2**21
@@ -26,6 +28,8 @@ _TEXT_AT_ONCE: Final = 2**21
 
 def parse_documents(texts: Texts, file_size: float = math.inf) -> Documents:
     """Return JSON texts as documents, equal ones parsed once; what is malformed is added to the faults."""
+    if texts.array.null_count == 0 and len(texts.array[:_FIRST].unique()) == min(_FIRST, len(texts.array)):
+        return _columns(texts.array, texts.faults)  # to tell them all apart takes half as long as to parse them
     encoded = texts.array.dictionary_encode()
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     if len(encoded.dictionary) == len(codes):

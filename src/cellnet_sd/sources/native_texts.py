@@ -72,9 +72,11 @@ def read_texts(stored: Bytes, located: Located) -> Texts:
 
 def _up_to_nuls(data: NDArray[np.uint8], offsets: NDArray[np.int64], which: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return the sizes of runs of bytes, those of `which` only up to their first NUL, at which libhdf5 ends a text."""
+    sizes = np.diff(offsets)
+    if data.min(initial=1):
+        return sizes
     nuls = np.append(np.flatnonzero(data == 0), len(data))
     first = nuls[np.searchsorted(nuls, offsets[:-1])] - offsets[:-1]
-    sizes = np.diff(offsets)
     return np.where(which, np.minimum(first, sizes), sizes)
 
 

@@ -96,7 +96,8 @@ class _Walk:
         buf, ctx, _ = self.superblock
         self.visited.add(header)
         tracked, links = self._links(header)
-        links = links[_order(buf, ctx, links, tracked=tracked)]
+        order = _order(buf, ctx, links, tracked=tracked)
+        links = links[order] if (np.diff(order) != 1).any() else links
         code = len(self.containers)
         self.containers.append(Container(path, header, bool(tracked)))
         kinds, reasons = np.zeros(len(links), np.uint8), np.zeros(len(links), np.uint8)
