@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 _WHOLE: Final = "its group is read by libhdf5"
 _PARTS: Final = 8
-"""Parts of a file that is not large, if they have `_LEAST` cells."""
+"""Parts of a file that is not very large, if they have `_LEAST` cells: enough for some cores."""
 _LEAST: Final = 4_096
 
 
@@ -115,7 +115,7 @@ def _compile() -> None:
 
 def _parts(scan: NativeScan, stored: Bytes, roster: Roster, workers: Workers, kept: "PartStore | None") -> list[Part]:
     """Return the parts in row order; finished ones are kept as they come."""
-    path, step = scan.path, _part_size(len(roster))
+    path, step = scan.path, _part_size(len(roster), workers)
     headers = {start: roster.headers[start : start + step] for start in range(0, max(1, len(roster)), step)}
     if len(roster) <= BATCH:
         kept = None  # done sooner than kept
@@ -135,9 +135,10 @@ def _kept_parts(kept: "PartStore", headers: Mapping[int, NDArray[np.int64]]) -> 
     return {start: part for start, part in loaded if part is not None and part.digest == digest_of(headers[start])}
 
 
-def _part_size(n_cells: int) -> int:
-    """Return how many cells a part has: enough parts for some cores. It must not depend on how many there are."""
-    return min(BATCH, max(_LEAST, -(-n_cells // _PARTS)))
+def _part_size(n_cells: int, workers: Workers) -> int:
+    """Return how many cells a part has; where parts are kept, that must not depend on who reads them."""
+    n_parts = _PARTS if n_cells > BATCH or workers.are_remote else workers.n_sharing
+    return min(BATCH, max(_LEAST, -(-n_cells // n_parts)))
 
 
 def _part(
