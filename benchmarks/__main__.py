@@ -50,7 +50,8 @@ def measure(plan: Plan, folder: Path) -> Iterator[Row]:
         for cells in plan.scaling:
             spec = FileSpec(cells, min(plan.genes, 50), plan.storages[0], libver, cell_side=4, tissue_side=6)
             path = _made(spec, folder)
-            yield _measured(plan, works.scaling_job(spec, path, plan.limits, plan.engine), folder)
+            for job in works.scaling_jobs(spec, path, plan.limits, plan.engine):
+                yield _measured(plan, job, folder)
 
 
 def _of_file(plan: Plan, spec: FileSpec, folder: Path) -> Iterator[Row]:

@@ -83,7 +83,7 @@ def run_child(text: str) -> str:
 def run(errand: Errand, path: Path) -> Any:
     """Do the work of an errand once, on `path`."""
     ours = errand.ours
-    if errand.work in (works.INDEX, works.INDEX_ONE_THREAD, works.SCALING):
+    if errand.work in (works.INDEX, works.INDEX_ONE_THREAD, works.SCALING, works.SCALING_ONE_THREAD):
         ours.forget(path)
         return ours.index(path)
     file = ours.open(path)

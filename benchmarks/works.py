@@ -24,6 +24,7 @@ PATCHES: Final = "cell patches → stack"
 BATCH: Final = "random batch"
 REOPEN: Final = "reopen from the index"
 SCALING: Final = "index, by number of cells"
+SCALING_ONE_THREAD: Final = "index, by number of cells, 1 thread"
 CONVERT: Final = "convert → AnnData Zarr"
 OURS: Final = "cellnet_sd"
 FLOOR: Final = "floor"
@@ -152,9 +153,10 @@ def index_job(
     )
 
 
-def scaling_job(spec: FileSpec, path: Path, limits: Limits, engine: Engine) -> Job:
-    """Return the work of indexing a file of small cells, which only the plain loop is compared with."""
-    return index_job(SCALING, spec, path, limits, Ours(engine), (PLAIN,))
+def scaling_jobs(spec: FileSpec, path: Path, limits: Limits, engine: Engine) -> Iterator[Job]:
+    """Yield the works of indexing a file of small cells, on all cores and on one, beside the plain loop alone."""
+    yield index_job(SCALING, spec, path, limits, Ours(engine), (PLAIN,))
+    yield index_job(SCALING_ONE_THREAD, spec, path, limits, Ours(engine, n_threads=1), (PLAIN,))
 
 
 def reopen_job(spec: FileSpec, path: Path, ours: Ours) -> Job:

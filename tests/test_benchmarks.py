@@ -24,7 +24,7 @@ _WORKS = [
     "random batch",
     "convert → AnnData Zarr",
 ]
-_SCALING = "index, by number of cells"
+_SCALING = ["index, by number of cells", "index, by number of cells, 1 thread"]
 _H5PY = ["h5py loop", "low-level h5py"]
 _TINY = [
     "--cells=30",
@@ -71,10 +71,9 @@ def test_every_work_is_timed_on_every_file(result):
 
     assert [(row["work"], row["form"]) for row in rows] == [
         *((work, f"{storage}, latest") for storage in ("gzip", "contiguous") for work in _WORKS),
-        (_SCALING, "gzip, latest"),
-        (_SCALING, "gzip, latest"),
+        *((work, "gzip, latest") for work in 2 * _SCALING),
     ]
-    assert [row["cells"] for row in rows[-2:]] == [10, 20]
+    assert [row["cells"] for row in rows[-4:]] == [10, 10, 20, 20]
 
 
 def test_all_numbers_are_positive_and_finite(result):
@@ -91,7 +90,7 @@ def test_all_numbers_are_positive_and_finite(result):
 
 def test_h5py_is_timed_beside_us_and_has_no_way_to_fail(result):
     for row in result[1]["rows"]:
-        expected = [] if row["work"].startswith("reopen") else _H5PY[:1] if row["work"] == _SCALING else _H5PY
+        expected = [] if row["work"].startswith("reopen") else _H5PY[:1] if row["work"] in _SCALING else _H5PY
         assert [name for name in row["peers"] if name in _H5PY] == expected
         assert all("fails" not in row["peers"][name] for name in expected)
         assert ("pyfive" in row["peers"]) == (bool(find_spec("pyfive")) and len(expected) == 2)
@@ -103,7 +102,7 @@ def test_reading_has_a_floor(result):
     for work in _WORKS[3:6]:
         assert floors[work, "gzip"]["what"].startswith("inflate, ")
         assert floors[work, "contiguous"]["what"] == "memcpy"
-    assert not any(floors[work, "gzip"] for work in (*_WORKS[:3], _WORKS[6], _SCALING))
+    assert not any(floors[work, "gzip"] for work in (*_WORKS[:3], _WORKS[6], *_SCALING))
 
 
 def test_peers_on_fewer_cells_say_so(result):
@@ -120,6 +119,7 @@ def test_the_table_and_the_targets_are_printed(result):
     assert [line for line in lines if line.startswith("| index |")]
     assert len([line for line in lines if line.startswith("|")]) == 2 + len(found["rows"])
     assert len([line for line in lines if line.startswith(("met ", "MISSED "))]) == len(found["targets"]) > 0
+    assert [line for line in lines if "1 thread, gzip, latest: ≤ 20 µs for each further cell: " in line]
     assert str(folder) not in text + json.dumps(found)
 
 
