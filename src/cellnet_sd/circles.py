@@ -1,7 +1,6 @@
 """Cells as circles: the shapes of a slide, made as a GeoDataFrame or written to a store some at a time."""
 
 import json
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,6 +12,7 @@ from cellnet_sd import keys
 from cellnet_sd.findings import SlideFinding
 from cellnet_sd.layout import CELL_DIAMETER
 from cellnet_sd.notes import Notes
+from cellnet_sd.whole_files import appearing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,11 +74,9 @@ class Circles:
         geometry = about["columns"][about["primary_column"]]
         geometry["bbox"] = [*self.centres.min(axis=0).tolist(), *self.centres.max(axis=0).tolist()]
         schema = schema.with_metadata({**schema.metadata, _GEO: json.dumps(about).encode()})
-        unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-        with pq.ParquetWriter(unfinished, schema) as file:
+        with appearing(path) as unfinished, pq.ParquetWriter(unfinished, schema) as file:
             for start in range(0, len(self), _AT_ONCE):
                 file.write_table(self._table(slice(start, start + _AT_ONCE), geometry["encoding"]).cast(schema))
-        unfinished.replace(path)
 
     def _table(self, part: slice, encoding: str) -> Any:
         """Return some of the circles as an Arrow table, its geometries encoded as GeoParquet says."""

@@ -1,13 +1,12 @@
 """The Parquet file of an index: columns, and beside them, in its metadata, all that is not columnar, with a digest."""
 
-import contextlib
 import hashlib
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from cellnet_sd.sources.columns import PREFIX
+from cellnet_sd.whole_files import appearing
 
 _DIGEST: Final = b"cellnet_sd_digest"
 _OF_ARROW: Final = b"ARROW:schema"
@@ -16,28 +15,22 @@ _GROUP_ROWS: Final = 2**16
 
 def write_table(table: Any, metadata: Mapping[bytes, bytes], target: Path) -> None:
     """Write an index, an Arrow table and what is not columnar, at once: until it is whole, it is not there."""
-    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with writer(partial, table.schema.remove_metadata()) as file:
-            file.write_table(table.replace_schema_metadata(None), _group_rows(table))
-            file.add_key_value_metadata(sealed(table.column_names, metadata))
-        partial.replace(target)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            partial.unlink()
+    with appearing(target) as unfinished, writer(unfinished, table.schema) as file:
+        file.write_table(table, _group_rows(table))
+        file.add_key_value_metadata(sealed(table.column_names, metadata))
 
 
 def writer(path: Path, schema: Any) -> Any:
     """Return a Parquet writer for an index: checksums, dictionaries for labels alone, and differences of addresses.
 
-    What is not columnar is added to it in the end: as metadata of the schema, Arrow would write and parse it twice.
+    What is not columnar is added to it in the end: as metadata of `schema`, Arrow would write and parse it twice.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     return pq.ParquetWriter(
         path,
-        schema,
+        schema.remove_metadata(),
         compression="zstd",
         write_page_checksum=True,
         write_statistics=False,  # nothing is looked for by value

@@ -6,7 +6,6 @@ arrays from the parts that it takes.
 """
 
 import re
-import uuid
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from cellnet_sd.cellindex import Rows
 from cellnet_sd.conversion.workspace import Job, Workspace
 from cellnet_sd.matrix import GeneColumns, read_profiles
 from cellnet_sd.sources.base import Source
+from cellnet_sd.whole_files import appearing
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -142,11 +142,9 @@ def save_part(path: Path, matrix: "csr_matrix") -> None:
 
     columns = {INDICES: pa.array(matrix.indices.astype(np.int32, copy=False)), DATA: pa.array(matrix.data)}
     counts = np.diff(matrix.indptr).astype("<i8").tobytes()
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    feather.write_feather(
-        pa.table(columns).replace_schema_metadata({_COUNTS: counts}), unfinished, compression="lz4", chunksize=2**20
-    )
-    unfinished.replace(path)
+    table = pa.table(columns).replace_schema_metadata({_COUNTS: counts})
+    with appearing(path) as unfinished:
+        feather.write_feather(table, unfinished, compression="lz4", chunksize=2**20)
 
 
 def _counts_of(path: Path) -> Ints:

@@ -1,7 +1,6 @@
 """The parts of an index that is being built: kept as they are done, so that an interrupted scan goes on."""
 
 import shutil
-import uuid
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from cellnet_sd.layout import Component
 from cellnet_sd.problems import Problem
 from cellnet_sd.sources.columns import LocatedWords, arrow_columns, located_from, words_of
 from cellnet_sd.sources.facts import FormColumn, StoredForm
+from cellnet_sd.whole_files import appearing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -109,13 +109,9 @@ def _name(start: int) -> str:
 def _write(table: "pa.Table", target: Path) -> None:
     from pyarrow import feather
 
-    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
     target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        feather.write_feather(table, partial, compression="uncompressed")  # they are removed soon
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with appearing(target) as unfinished:
+        feather.write_feather(table, unfinished, compression="uncompressed")  # they are removed soon
 
 
 @contextmanager
