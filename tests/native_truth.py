@@ -9,7 +9,7 @@ import numpy as np
 from h5py import h5d
 
 from cellnet_sd.layout import Component
-from cellnet_sd.naming import natural_key
+from cellnet_sd.natural_order import natural_key
 from cellnet_sd.sources.native.codes import Kind, Storage
 from cellnet_sd.sources.native.columns import Objects
 from cellnet_sd.sources.native.messages import NativeType

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 import cellnet_sd as cn
 from big_file import NAMES, SENDERS, N, big_file, links, pixels, profiles
-from cellnet_sd import naming
+from cellnet_sd import natural_order as ordering
 from cellnet_sd.errors import LayoutError
-from cellnet_sd.naming import natural_key, natural_order
+from cellnet_sd.natural_order import natural_key, natural_order
 from cellnet_sd.rows import row_order
 from cellnet_sd.sources.facts import Stated
 from truth_checks import quiet, table
@@ -220,7 +220,7 @@ def test_no_run_of_digits_is_too_long_for_natural_order(monkeypatch: pytest.Monk
     assert all(a != b for a, b in pairwise(rows))
     zeros = ["0" * 256, "0" * 255, "a" + "0" * 255 + "1", "a" + "0" * 256 + "1"]
     expected = sorted(range(4), key=lambda at: natural_key(zeros[at]))
-    monkeypatch.setattr(naming, "_FEW", 0)
+    monkeypatch.setattr(ordering, "_FEW", 0)
     assert natural_order(pa.array(zeros, pa.large_string())).tolist() == expected
 
 
@@ -290,6 +290,6 @@ _ALIGNED = st.text([*_LIKE], min_size=1, max_size=12).flatmap(
 @pytest.mark.parametrize("few", [0, 2, 64])
 def test_names_are_put_in_order_at_once_as_one_by_one(few: int, names: list[str], start: int) -> None:
     expected = sorted(range(len(names[start:])), key=lambda at: natural_key(names[start:][at]))
-    with mock.patch.object(naming, "_FEW", few):
+    with mock.patch.object(ordering, "_FEW", few):
         assert natural_order(pa.array(names, pa.large_string())[start:]).tolist() == expected
         assert natural_order(pa.array(names, pa.string())[start:]).tolist() == expected

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cellnet_sd.errors import LayoutError
 from cellnet_sd.layout import ORDER_KEYS
-from cellnet_sd.naming import natural_order
+from cellnet_sd.natural_order import natural_order
 from cellnet_sd.sources.facts import Stated
 
 CellOrder = Literal["creation", "stored", "natural", "name"]

@@ -12,7 +12,7 @@ from h5py import h5a, h5d, h5g, h5l, h5o, h5p
 from cellnet_sd import layout
 from cellnet_sd.components.text import text_list
 from cellnet_sd.errors import CorruptFileError
-from cellnet_sd.naming import natural_key
+from cellnet_sd.natural_order import natural_key
 from cellnet_sd.sources.allowance import MAX_PATH
 from cellnet_sd.sources.facts import Stated
 from cellnet_sd.sources.hdf5_limits import attr_names

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cellnet_sd.naming import natural_order
+from cellnet_sd.natural_order import natural_order
 from cellnet_sd.sources.allowance import MAX_PATH
 from cellnet_sd.sources.native import codes
 from cellnet_sd.sources.native.codes import Kind, Reason
