@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from cellnet_sd.cellindex import CellIndex, reordered
 from cellnet_sd.errors import CellNetError, SourceMovedError
 from cellnet_sd.sources.opening import open_source
 from counting import counted
+from forged_indexes import rewritten
 from sound_file import full_file
 from spellings import cell_files, write, written
 from truth_checks import quiet
@@ -187,22 +187,13 @@ def _not_ours(path: Path) -> None:
     pq.write_table(pa.table({"name": ["x"]}), sidecar(path))
 
 
-def _rewritten(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
-    """Change the table of an index and what it says that is not columnar, its metadata; the digest fits again."""
-    table = pq.read_table(sidecar(path)).replace_schema_metadata(index_parquet.sealed_schema(sidecar(path)).metadata)
-    table = change(table)
-    metadata = index_parquet.sealed(table.column_names, table.schema.metadata)
-    pq.write_table(table.replace_schema_metadata(metadata), sidecar(path))
-    assert index_parquet.sealed_schema(sidecar(path)) is not None
-
-
 def _with_metadata(table: pa.Table, **changes: Any) -> pa.Table:
     metadata = {**table.schema.metadata, **{key.encode(): value for key, value in changes.items()}}
     return table.replace_schema_metadata(metadata)
 
 
 def _broken_metadata(path: Path) -> None:
-    _rewritten(path, lambda table: _with_metadata(table, cellnet_sd=b'{"version": '))
+    rewritten(sidecar(path), lambda table: _with_metadata(table, cellnet_sd=b'{"version": '))
 
 
 def _changed_metadata(path: Path) -> None:
@@ -216,7 +207,7 @@ def _other_version(path: Path) -> None:
         metadata = msgspec.json.decode(table.schema.metadata[b"cellnet_sd"])
         return _with_metadata(table, cellnet_sd=msgspec.json.encode(metadata | {"version": metadata["version"] + 1}))
 
-    _rewritten(path, newer)
+    rewritten(sidecar(path), newer)
 
 
 def _of_another_file(path: Path) -> None:
@@ -228,7 +219,7 @@ def _of_another_file(path: Path) -> None:
 
 
 def _without_a_column(path: Path) -> None:
-    _rewritten(path, lambda table: table.drop_columns(["slide"]))
+    rewritten(sidecar(path), lambda table: table.drop_columns(["slide"]))
 
 
 def _without_captions(path: Path) -> None:
@@ -238,7 +229,7 @@ def _without_captions(path: Path) -> None:
 
 
 def _a_row_short(path: Path) -> None:
-    _rewritten(path, lambda table: table.slice(1))
+    rewritten(sidecar(path), lambda table: table.slice(1))
 
 
 DAMAGES = {

@@ -103,10 +103,9 @@ class Evidence:
 
     def wsi_image(self) -> _Signal:
         """Return the signal of the WSI images, numbered as they are met."""
-        met = [number for number in pd.unique(self.wsi).tolist() if number >= 0]
-        names = {number: f"{self.path.stem}_{at + 1}" for at, number in enumerate(met)}
-        labels = [names.get(number) for number in range(max(met, default=-1) + 1)]
-        return _Signal("their WSI images", _as_met(self.wsi, labels))
+        images = _as_met(self.wsi, [*map(str, range(self.wsi.max(initial=-1) + 1))])
+        names = [f"{self.path.stem}_{at + 1}" for at in range(len(images.categories))]
+        return _Signal("their WSI images", images.rename_categories(names))
 
 
 def assign_slides(evidence: Evidence, slide_key: str | None = None) -> Slides:
@@ -157,13 +156,13 @@ def _split(signal: _Signal, wsi: NDArray[np.int32], stem: str) -> _Signal:
     if not mixed:
         return signal
     base = [*map(str, signal.labels.categories), stem]  # -1, no label, is the last
-    number = {pair: at for at, pair in enumerate(pairs.itertuples(index=False, name=None))}
+    met = [*pairs.itertuples(index=False, name=None)]
     order: dict[int, list[int]] = {}
-    for slide, image in number:
+    for slide, image in met:
         order.setdefault(slide, []).append(image)
     name = {
         (slide, image): f"{base[slide]}_{order[slide].index(image) + 1}" if slide in mixed else base[slide]
-        for slide, image in number
+        for slide, image in met
     }
     labels = [name[pair] for pair in zip(codes.tolist(), wsi.tolist(), strict=True)]
     words = f"{signal.words}, split where one value had several WSI images"

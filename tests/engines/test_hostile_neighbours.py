@@ -13,12 +13,11 @@ from typing import Any
 import h5py
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 import cellnet_sd as cn
 from cellnet_sd.errors import CellNetError, LayoutError
-from cellnet_sd.index_parquet import sealed, sealed_schema
+from forged_indexes import rewritten
 from hostile_files import write_sound
 from truth_checks import quiet
 
@@ -62,15 +61,17 @@ def test_a_pipe_is_no_cell_net_file(tmp_path: Path) -> None:
 
 def _forged(target: Path, name: str, change: Callable[[Any], Any]) -> None:
     """Change a column of an index, or what its metadata says of a component, and put its digest right."""
-    table = pq.read_table(target)
-    metadata = dict(sealed_schema(target).metadata)
-    if name.encode() in metadata:
-        metadata[name.encode()] = json.dumps(change(json.loads(metadata[name.encode()]))).encode()
-    elif (column := change(table.column(name).combine_chunks())) is None:
-        table = table.drop_columns([name])
-    else:
-        table = table.set_column(table.column_names.index(name), name, column)
-    pq.write_table(table.replace_schema_metadata(sealed(table.column_names, metadata)), target)
+
+    def changed(table: pa.Table) -> pa.Table:
+        metadata = table.schema.metadata
+        if (key := name.encode()) in metadata:
+            words = json.dumps(change(json.loads(metadata[key]))).encode()
+            return table.replace_schema_metadata({**metadata, key: words})
+        if (column := change(table.column(name).combine_chunks())) is None:
+            return table.drop_columns([name])
+        return table.set_column(table.column_names.index(name), name, column)
+
+    rewritten(target, changed)
 
 
 def _all(number: int) -> Callable[[pa.Array], pa.Array]:
