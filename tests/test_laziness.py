@@ -381,22 +381,25 @@ def test_a_matrix_of_sound_cells_is_not_copied(big: Path, monkeypatch: pytest.Mo
 # --- many slides -----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def slides(tmp_path: Path) -> Path:
-    """Return a file of 70 slides of two cells, of which the first has a patch, and both the WSI image of the slide."""
-    with h5py.File(tmp_path / "slides.h5", "w") as root:
+def write_slides(path: Path, spelling: ImageSpelling) -> Path:
+    """Write 70 slides of two cells, of which the first has a patch, and both the WSI image of the slide."""
+    with h5py.File(path, "w") as root:
         for slide in range(70):
             image = np.full((4, 4, 3), slide, np.uint8)
             for cell in (f"S{slide:02}/Cell_1", f"S{slide:02}/Cell_2"):
                 root[f"{cell}/expression"] = np.array([1.5, slide], "f4")
-                root[f"{cell}/images/WSI_patch"] = image
+                spelling.write(root[cell], "images/WSI_patch", spelling.store(image, 0)[0])
             root[f"S{slide:02}/Cell_1/images/cell_patch"] = image
-    return tmp_path / "slides.h5"
+    return path
 
 
-def test_no_more_whole_slide_images_are_in_memory_at_once_than_there_are_threads(
-    slides: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def slides(tmp_path: Path) -> Path:
+    return write_slides(tmp_path / "slides.h5", ImageSpelling())
+
+
+def rows_of_images_fetched(path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """Return which rows' WSI images were fetched, each time, to index a file."""
     fetch, asked = Hdf5Source.fetch, []
 
     def noting(self: Hdf5Source, component: Component, rows: Any) -> Any:
@@ -406,9 +409,22 @@ def test_no_more_whole_slide_images_are_in_memory_at_once_than_there_are_threads
 
     monkeypatch.setattr(Hdf5Source, "fetch", noting)
     with quiet():
-        cn.index(slides, n_threads=3)
-    assert max(map(len, asked)) == 3
-    sample = [row for some in asked[:22] for row in some]
+        cn.index(path, n_threads=3)
+    return asked
+
+
+def test_whole_slide_images_that_are_arrays_are_not_fetched_for_their_size(
+    slides: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert rows_of_images_fetched(slides, monkeypatch) == []
+    assert cn.open(slides)._source.index.findings.frames["wsi"].shape == (4, 4, 3)
+
+
+def test_encoded_whole_slide_images_are_looked_at_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_slides(tmp_path / "slides.h5", ImageSpelling("encoded"))
+    asked = rows_of_images_fetched(path, monkeypatch)
+    assert set(map(len, asked)) == {1}
+    sample = [row for some in asked[:64] for row in some]
     assert len(sample) == len({row // 2 for row in sample}) == 64
     assert {row // 2 for row in sample} >= {0, 69}
     assert max(np.diff(sample)) <= 4  # no more than one slide is passed over

@@ -7,7 +7,6 @@ error, which only reading that component raises.
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import batched
 from typing import Any, get_args
 
 import msgspec
@@ -163,10 +162,16 @@ def _frames(source: Source, findings: Findings) -> Findings:
 
 
 def _looked_at(source: Source, component: Component, rows: Rows) -> Iterator[Raw | Unreadable | None]:
-    """Yield the stored values of a sample, of WSI images a few at a time: each may be hundreds of megabytes."""
-    n = source.access.n_threads if component is Component.WSI_PATCH else SAMPLE + _FORMS_SAMPLED
-    for some in batched(rows.tolist(), n):
-        yield from source.fetch(component, some)
+    """Yield the stored values of a sample; outlines of WSI images, which may be hundreds of megabytes, where they do.
+
+    The scan has seen that they are images.
+    """
+    if component is not Component.WSI_PATCH:
+        yield from source.fetch(component, rows)
+        return
+    column = source.index.forms[component]
+    for row, form in ((row, column.forms[column.codes[row]]) for row in rows.tolist()):
+        yield images.outline_of(form.dtype, form.shape) or source.fetch(component, [row])[0]
 
 
 def _slide_frames(source: Source, findings: Findings) -> Findings:
@@ -292,7 +297,9 @@ def _slide_wsi(source: Source, findings: Findings, slide: SlideFinding, rows: Ro
     shown = rows[index.wsi[rows] >= 0]
     if not len(shown) or "wsi" not in findings.frames:
         return slide
-    image, frame = _wsi_image(source, int(shown[0]))
+    frame = images.detect_frame(
+        _looked_at(source, Component.WSI_PATCH, shown[:1]), Component.WSI_PATCH, str(source.path)
+    )
     slide = msgspec.structs.replace(slide, wsi_row=int(shown[0]), wsi_frame=frame)
     if source.choices.wsi_scale is not None:
         return msgspec.structs.replace(slide, wsi_scale=source.choices.wsi_scale, wsi_words=_BY_CALLER)
@@ -303,16 +310,10 @@ def _slide_wsi(source: Source, findings: Findings, slide: SlideFinding, rows: Ro
     window = findings.frame_of(slide, "tissue")
     if positions is None or window is None or not len(use):
         return msgspec.structs.replace(slide, wsi_words="its scale is unknown: no positions or no tissue patches")
+    assert frame is not None  # the cell has one
+    image = _decoded(source, frame, "wsi", shown[:1])[0]
     found = placement.register_wsi(image, _decoded(source, window, "tissue", use), positions[use])
     return msgspec.structs.replace(slide, wsi_scale=found.scale, wsi_words=found.words)
-
-
-def _wsi_image(source: Source, row: int) -> tuple[NDArray[Any], images.Frame]:
-    """Return the WSI image of the cell at `row` in its own size, (H, W, C); the scan has seen that it is one."""
-    raws = source.fetch(Component.WSI_PATCH, [row])
-    frame = images.detect_frame(raws, Component.WSI_PATCH, str(source.path))
-    assert frame is not None  # the cell has one
-    return images.decode(raws, [row], frame, Component.WSI_PATCH, lenient(source))[0][0], frame
 
 
 # --- cell-cell communication -----------------------------------------------------------------------------------------

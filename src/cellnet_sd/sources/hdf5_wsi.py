@@ -8,14 +8,14 @@ from typing import Any
 
 import h5py
 import numpy as np
-from h5py import h5d, h5g, h5o
+from h5py import h5d, h5g, h5o, h5t
 from numpy.typing import NDArray
 
-from cellnet_sd.components.images.spelling import read_patch
+from cellnet_sd.components.images.spelling import FirstLook, read_patch
 from cellnet_sd.errors import MissingDependencyError
 from cellnet_sd.layout import Component
 from cellnet_sd.sources.base import Raw
-from cellnet_sd.sources.hdf5_objects import open_member, read_dataset
+from cellnet_sd.sources.hdf5_objects import check_dataset, open_member, read_dataset
 
 _PIECES = 16
 _PIECE = 256
@@ -34,6 +34,7 @@ class WsiImages:
     of_signature: dict[Signature, int] = field(default_factory=dict)
     first: dict[int, h5d.DatasetID] = field(default_factory=dict)
     last: dict[int, h5d.DatasetID] = field(default_factory=dict)
+    look: FirstLook = field(default_factory=FirstLook)
 
     def number(self, dataset: h5d.DatasetID) -> int:
         """Return the number of a stored image.
@@ -47,7 +48,7 @@ class WsiImages:
         if address not in self.of_address:
             signature = sampled_signature(dataset)
             if signature not in self.of_signature:
-                _check_image(dataset)
+                _check_image(dataset, self.look)
                 number = self.of_signature.setdefault(signature, len(self.of_signature))
                 self.first[number] = dataset
             number = self.of_address[address] = self.of_signature[signature]
@@ -108,6 +109,9 @@ def content_of(array: NDArray[Any]) -> bytes:
     return np.ascontiguousarray(array).tobytes()
 
 
-def _check_image(dataset: h5d.DatasetID) -> None:
+def _check_image(dataset: h5d.DatasetID, look: FirstLook) -> None:
+    check_dataset(dataset)
+    is_array = dataset.get_type().get_class() == h5t.INTEGER
+    outline = look.outline(str(dataset.dtype), dataset.shape) if is_array else None
     with contextlib.suppress(MissingDependencyError):  # an image all the same, for all that can be told
-        read_patch(Raw(read_dataset(dataset)))
+        read_patch(outline or Raw(read_dataset(dataset)))

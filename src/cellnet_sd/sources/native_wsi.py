@@ -1,5 +1,6 @@
 """Telling WSI images apart by their stored bytes, for all cells at once; see `hdf5_wsi`."""
 
+import contextlib
 import hashlib
 import itertools
 from collections.abc import Callable, Mapping
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cellnet_sd.components.images.spelling import read_patch
+from cellnet_sd.components.images.spelling import FirstLook, read_patch
 from cellnet_sd.errors import MissingDependencyError
 from cellnet_sd.layout import Component
 from cellnet_sd.problems import Problem
@@ -22,6 +23,8 @@ from cellnet_sd.sources.native_values import Bytes, NeedsLibhdf5Error
 
 _PIECES: Final = 16
 _PIECE: Final = 256
+_NOWHERE: Final = ("none", "h5py", "unreadable")
+"""How what has no bytes of its own, or none that are known here, is stored."""
 
 
 def number_images(
@@ -30,15 +33,16 @@ def number_images(
     """Return a number per distinct WSI image, -1 without one; and the cells whose image is none.
 
     Images are the same at equal headers, else by equal size and a hash of up to 4 KiB of the stored bytes, spread over
-    them. The first and the last of each number are compared in full; where they differ, all are hashed in full. What
-    only libhdf5 can decode is looked at through `left`, by row.
+    them. The first and the last of each number are compared in full; where they differ, all are hashed in full. Whether
+    they are images is seen as far as `FirstLook` goes; of what only libhdf5 can decode, through `left`, by row.
     """
     objects, first = _distinct_headers(headers)
     images, rows = combined(*_signatures(stored, located, first))
     if not _are_sure(stored, located, first, images):
         digests = [_digest(stored, located, int(row)) for row in first]
         images, rows = combined(pd.factorize(np.array(digests, object))[0])
-    reasons = [_fault(stored, located, int(first[row]), left) for row in rows]
+    look = FirstLook()
+    reasons = [_fault(stored, located, int(first[row]), left, look) for row in rows]
     is_image = np.array([reason is None for reason in reasons], bool)
     number = np.append(np.where(is_image, np.cumsum(is_image) - 1, -1)[images], -1)
     wsi = number[objects].astype(np.int32)
@@ -120,7 +124,15 @@ def _are_sure(stored: Bytes, located: Located, rows: NDArray[np.int64], images: 
     first = np.empty(len(last), np.int64)
     first[images[::-1]] = rows[::-1]
     pairs = zip(first.tolist(), last.tolist(), strict=True)
-    return all(a == b or _digest(stored, located, a) == _digest(stored, located, b) for a, b in pairs)
+    return all(a == b or _are_equal(stored, located, a, b) for a, b in pairs)
+
+
+def _are_equal(stored: Bytes, located: Located, a: int, b: int) -> bool:
+    """Whether the images of two cells are equal: they are where they are stored alike, which takes no decoding."""
+    with contextlib.suppress(ObjectError):
+        if located.code[a] == located.code[b] and _as_stored(stored, located, a) == _as_stored(stored, located, b):
+            return True
+    return _digest(stored, located, a) == _digest(stored, located, b)
 
 
 def digest_of(content: bytes) -> bytes:
@@ -134,28 +146,35 @@ def _digest(stored: Bytes, located: Located, row: int) -> bytes:
         raw = stored.raw(located, row, with_attrs=False)
         content = b"" if raw is None or raw.value is None else content_of(raw.value)
     except NeedsLibhdf5Error:
-        content = _stored_bytes(stored, located, row)
+        content = _as_stored(stored, located, row)
     except ObjectError as error:
         content = str(error).encode()
     return digest_of(content)
 
 
-def _stored_bytes(stored: Bytes, located: Located, row: int) -> bytes:
+def _as_stored(stored: Bytes, located: Located, row: int) -> bytes:
+    """Return the stored bytes of an image; of several chunks with where each lies and which filters it leaves out."""
     place = located.place(row)
-    if place is None or place.layout.storage == "h5py":
+    if place is None or place.layout.storage in _NOWHERE:
         return b""
     if place.chunks is None or place.layout.storage != "chunked":
         return stored.run(place.address, place.size).tobytes()
     own = slice(place.address, place.address + place.size)
-    runs = zip(place.chunks["address"][own].tolist(), place.chunks["size"][own].tolist(), strict=True)
-    return b"".join(stored.run(address, size).tobytes() for address, size in runs)
+    address, size, *rest = (place.chunks[name][own] for name in ("address", "size", "index", "mask"))
+    runs = map(stored.run, address.tolist(), size.tolist())
+    return b"".join([*(run.tobytes() for run in runs), *(column.tobytes() for column in rest)])
 
 
-def _fault(stored: Bytes, located: Located, row: int, left: Callable[[int], Raw | Unreadable | None]) -> str | None:
+def _fault(
+    stored: Bytes, located: Located, row: int, left: Callable[[int], Raw | Unreadable | None], look: FirstLook
+) -> str | None:
     """Return why a stored object is no image, `None` if it is one for all that can be told."""
+    layout = located.layouts[located.code[row]]
+    is_array = layout.kind == "number" and not layout.reason
     try:
         try:
-            raw: Raw | Unreadable | None = stored.raw(located, row, with_attrs=False)
+            raw: Raw | Unreadable | None = look.outline(str(np.dtype(layout.dtype)), layout.shape) if is_array else None
+            raw = raw or stored.raw(located, row, with_attrs=False)
         except NeedsLibhdf5Error:
             raw = left(row)
         read_patch(raw or Raw())

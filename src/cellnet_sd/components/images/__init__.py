@@ -13,6 +13,7 @@ from cellnet_sd.components.images.lazy import (
     wsi_element,
 )
 from cellnet_sd.components.images.mosaic import Block, Mosaic, halved, mosaic_array
+from cellnet_sd.components.images.spelling import outline_of
 
 __all__ = [
     "Agreement",
@@ -27,6 +28,7 @@ __all__ = [
     "halved",
     "misfits",
     "mosaic_array",
+    "outline_of",
     "patch_array",
     "patch_stack_element",
     "stack_image",

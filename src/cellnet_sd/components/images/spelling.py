@@ -1,5 +1,7 @@
 """One stored patch, in any of its spellings, to an array (H, W, C)."""
 
+import math
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -12,6 +14,8 @@ GREY: Final = "(H, W) arrays"
 CHANNELS_LAST: Final = "(H, W, C) arrays"
 CHANNELS_FIRST: Final = "(C, H, W) arrays"
 _CHANNELS: Final = (1, 3, 4)
+_LOOKED_AT: Final = 2**30
+"""Bytes of whole images that are decoded to see whether they are images: deflated ones may be a thousand times more."""
 
 
 class Reading(NamedTuple):
@@ -29,6 +33,33 @@ class Reading(NamedTuple):
     def outline(self) -> "Reading":
         """Return it with zeros in place of the pixels, which take no memory."""
         return self._replace(array=np.broadcast_to(np.zeros((), self.array.dtype), self.array.shape))
+
+
+def outline_of(dtype: str | None, shape: Sequence[int] | None) -> Raw | None:
+    """Return what reads as a patch of this dtype and shape does, without its pixels: zeros that take no memory.
+
+    `None` where only the stored values tell: encoded bytes, and float, which may lie outside 0-1.
+    """
+    if dtype != "uint8" or shape is None or len(shape) < 2:
+        return None
+    return Raw(np.broadcast_to(np.zeros((), np.uint8), tuple(shape)))
+
+
+class FirstLook:
+    """Which of the whole images of a file are decoded when it is indexed: the first, until they are a gigabyte in all.
+
+    Damage of the others shows when they are read.
+    """
+
+    def __init__(self) -> None:
+        self._left = _LOOKED_AT
+
+    def outline(self, dtype: str, shape: Sequence[int] | None) -> Raw | None:
+        """Return the outline of an image that is not decoded any more; `None` for one that is."""
+        if (outline := outline_of(dtype, shape)) is None:
+            return None
+        self._left -= math.prod(shape or ())
+        return None if self._left >= 0 else outline
 
 
 def read_patch(raw: Raw | Unreadable) -> Reading:

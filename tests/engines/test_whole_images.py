@@ -1,0 +1,81 @@
+"""How much of the WSI images of a file is decoded to index it: each may be hundreds of megabytes."""
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+import cellnet_sd as cn
+from cellnet_sd.components.images import spelling
+from cellnet_sd.errors import CellNetError
+from cellnet_sd.layout import Component
+from cellnet_sd.sources import native_values
+from truth_checks import quiet
+
+SHAPE = (40, 60, 3)
+
+
+def write_images(path: Path, numbers: list[int], *, damaged: frozenset[int] = frozenset(), **options: Any) -> Path:
+    """Write cells with the deflated images of some numbers, each its own copy; those of damaged ones cannot inflate."""
+    with h5py.File(path, "w") as root:
+        for row, number in enumerate(numbers):
+            cell = root.create_group(f"Cell_{row}")
+            cell["expression"] = np.arange(3, dtype="f4")
+            image = np.full(SHAPE, number, np.uint8)
+            storage = {"chunks": SHAPE, "compression": "gzip", **options}
+            dataset = cell.create_dataset("images/WSI_patch", data=image, **storage)
+            if row in damaged:
+                dataset.id.write_direct_chunk((0, 0, 0), bytes([number] * 50))
+    return path
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that grows by the bytes of every chunk that is inflated."""
+    sizes: list[int] = []
+    inflated = native_values.inflated
+
+    def noting(data: Any, size: int) -> bytearray:
+        sizes.append(size)
+        return inflated(data, size)
+
+    monkeypatch.setattr(native_values, "inflated", noting)
+    return sizes
+
+
+@pytest.mark.parametrize("chunks", [SHAPE, (20, 60, 3)])
+def test_copies_that_are_stored_alike_are_not_decoded_to_be_compared(
+    tmp_path: Path, decoded: list[int], chunks: tuple[int, ...]
+) -> None:
+    path = write_images(tmp_path / "copies.h5", [7, 7, 8, 7, 8, 8], chunks=chunks)
+    with quiet():
+        numbers = cn.open(path, index=False)._source.index.wsi
+    assert numbers.tolist() == [0, 0, 1, 0, 1, 1]
+    assert sum(decoded) == 2 * np.prod(SHAPE)  # each once, to see that it is an image
+
+
+@pytest.mark.parametrize("engine", ["auto", "h5py"])
+def test_images_beyond_the_first_look_are_taken_for_what_their_shape_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: Any
+) -> None:
+    monkeypatch.setattr(spelling, "_LOOKED_AT", 3 * int(np.prod(SHAPE)))
+    path = write_images(tmp_path / "many.h5", [1, 2, 3, 4, 5], damaged=frozenset({1, 4}))
+    with quiet():
+        file = cn.open(path, index=False, engine=engine)
+        assert file._source.index.wsi.tolist() == [0, -1, 1, 2, 3]
+        assert [(d.row, d.component) for d in file._source.index.defects] == [(1, Component.WSI_PATCH)]
+        assert (file.patches("wsi")[3].values == 4).all()
+        with pytest.raises(CellNetError, match="Cell_4"):
+            _ = file.patches("wsi")[4].values
+
+
+def test_the_first_look_is_as_long_in_both_engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_images(tmp_path / "many.h5", [1, 2, 1, 3, 4, 2], damaged=frozenset({0, 3, 4}))
+    for n_images in range(6):
+        monkeypatch.setattr(spelling, "_LOOKED_AT", n_images * int(np.prod(SHAPE)))
+        with quiet():
+            ours, theirs = (cn.open(path, index=False, engine=e)._source.index for e in ("native", "h5py"))
+        assert np.array_equal(ours.wsi, theirs.wsi)
+        assert {d.row for d in ours.defects} == {d.row for d in theirs.defects}
