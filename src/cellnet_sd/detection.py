@@ -5,9 +5,9 @@ error, which only reading that component raises.
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, get_args
+from typing import get_args
 
 import msgspec
 import numpy as np
@@ -18,33 +18,25 @@ from cellnet_sd.cellindex import CellIndex
 from cellnet_sd.components import ccc, expression, images
 from cellnet_sd.components.ccc import CCCContext, CCCLayoutName, CCCLinks
 from cellnet_sd.errors import CellNetWarning, LayoutError
-from cellnet_sd.findings import Findings, SlideFinding
+from cellnet_sd.findings import Findings
 from cellnet_sd.keys import SPATIAL
 from cellnet_sd.layout import (
     CCC_LAYOUT_KEY,
     CCC_REACH_UM,
     GENE_KEYS,
-    MPP_KEYS,
     PAIR_KEYS,
     PATCHES,
-    WSI_SCALE_KEYS,
     Component,
 )
-from cellnet_sd.problems import Problems
 from cellnet_sd.rows import CellOrder, row_order
-from cellnet_sd.sources.base import Raw, Source, Unreadable
+from cellnet_sd.samples import Rows, decoded, lenient, looked_at, one_per_wsi, sample_rows
+from cellnet_sd.slide_scales import BY_CALLER, find_scales
+from cellnet_sd.sources.base import Source
 from cellnet_sd.sources.genelist import listed_beside, read_gene_list
 from cellnet_sd.sources.sampling import Sampled
 
-Rows = NDArray[np.int64]
-
-SAMPLE = 64
-"""Cells that are looked at for each finding."""
 WINDOWS = ("cell", "tissue")
 """The levels of the patches that each cell has of its own."""
-_FORMS_SAMPLED = 64
-_PAIRS_SAMPLED = 24
-_BY_CALLER = "as the caller says"
 _WITHIN = 0.9
 
 
@@ -59,28 +51,13 @@ def detect(source: Source) -> CellIndex:
     source, findings = Sampled(source), source.index.findings
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", CellNetWarning)
-        for step in (_expression, _frames, _slide_frames, _anchor, _slides, _ccc, _reach):
+        for step in (_expression, _frames, _slide_frames, _anchor, find_scales, _ccc, _reach):
             findings = step(source, findings)
     said = tuple(str(warning.message) for warning in caught if issubclass(warning.category, CellNetWarning))
     for warning in caught:
         if not issubclass(warning.category, CellNetWarning):
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     return replace(source.index, findings=msgspec.structs.replace(findings, notes=(*findings.notes, *said)))
-
-
-def sample_rows(index: CellIndex, component: Component, size: int = SAMPLE, among: Rows | None = None) -> Rows:
-    """Return rows that have `component`: spread evenly, and one of each stored form."""
-    codes = index.forms[component].codes
-    rows = np.flatnonzero(codes >= 0) if among is None else among[codes[among] >= 0]
-    if not len(rows):
-        return rows.astype(np.int64)
-    first_of_form = rows[np.unique(codes[rows], return_index=True)[1][:_FORMS_SAMPLED]]
-    return np.union1d(_spread(rows, size), first_of_form).astype(np.int64)
-
-
-def lenient(source: Source) -> Problems:
-    """Return an error policy for samples: what is malformed is passed over here, and reported when it is read."""
-    return Problems(str(source.path), lambda row: str(source.index.names.iloc[row]), "skip")
 
 
 # --- expression ------------------------------------------------------------------------------------------------------
@@ -106,7 +83,7 @@ def _expression(source: Source, findings: Findings) -> Findings:
         return msgspec.structs.replace(
             findings,
             expression=source.choices.expression,
-            expression_words=f"{source.choices.expression}, {_BY_CALLER}",
+            expression_words=f"{source.choices.expression}, {BY_CALLER}",
         )
     if kind is None and matrix.nnz:
         msg = (
@@ -150,28 +127,15 @@ def _shown_length(source: Source, rows: Rows) -> int:
 def _frames(source: Source, findings: Findings) -> Findings:
     frames, errors = dict(findings.frames), dict(findings.errors)
     for level, component in PATCHES.items():
-        rows = _one_per_wsi(source.index) if level == "wsi" else sample_rows(source.index, component)
+        rows = one_per_wsi(source.index) if level == "wsi" else sample_rows(source.index, component)
         try:
-            frame = images.detect_frame(_looked_at(source, component, rows), component, str(source.path))
+            frame = images.detect_frame(looked_at(source, component, rows), component, str(source.path))
         except LayoutError as error:
             errors[component] = str(error)
             continue
         if frame is not None:
             frames[level] = frame
     return msgspec.structs.replace(findings, frames=frames, errors=errors)
-
-
-def _looked_at(source: Source, component: Component, rows: Rows) -> Iterator[Raw | Unreadable | None]:
-    """Yield the stored values of a sample; outlines of WSI images, which may be hundreds of megabytes, where they do.
-
-    The scan has seen that they are images.
-    """
-    if component is not Component.WSI_PATCH:
-        yield from source.fetch(component, rows)
-        return
-    column = source.index.forms[component]
-    for row, form in ((row, column.forms[column.codes[row]]) for row in rows.tolist()):
-        yield images.outline_of(form.dtype, form.shape) or source.fetch(component, [row])[0]
 
 
 def _slide_frames(source: Source, findings: Findings) -> Findings:
@@ -199,17 +163,6 @@ def _own_frame(source: Source, level: str, rows: Rows) -> images.Frame | None:
         return None
 
 
-def _one_per_wsi(index: CellIndex) -> Rows:
-    """Return a row of each of at most `SAMPLE` WSI images, spread evenly: an image may take hundreds of MB."""
-    images_of, first = np.unique(index.wsi, return_index=True)
-    return _spread(first[images_of >= 0].astype(np.int64), SAMPLE)
-
-
-def _spread(rows: Rows, size: int) -> Rows:
-    """Return at most `size` of `rows`, spread evenly."""
-    return rows[np.unique(np.linspace(0, len(rows) - 1, min(size, len(rows))).astype(np.int64))]
-
-
 def _anchor(source: Source, findings: Findings) -> Findings:
     if not {"cell", "tissue"} <= findings.frames.keys():
         return findings
@@ -218,7 +171,7 @@ def _anchor(source: Source, findings: Findings) -> Findings:
     rows = sample_rows(index, Component.CELL_PATCH, among=both)
     n_agreeing = 0
     for frames, here in rows_by_frames(index, findings, rows):
-        cell, tissue = (_decoded(source, frames[level], level, here) for level in WINDOWS)
+        cell, tissue = (decoded(source, frames[level], level, here) for level in WINDOWS)
         n_agreeing += int(placement.anchor_agrees(cell, tissue).sum())
     words = f"the cell patch is the centre of the tissue patch in {n_agreeing} of {len(rows)} cells looked at"
     return msgspec.structs.replace(findings, anchor_words=words, anchored=(n_agreeing, len(rows)))
@@ -235,85 +188,6 @@ def rows_by_frames(index: CellIndex, findings: Findings, rows: Rows) -> Iterator
             alike = [slide for slide, others in enumerate(per_slide) if others == frames]
             if len(here := rows[np.isin(index.slides[rows], alike)]):
                 yield frames, here
-
-
-def _decoded(source: Source, frame: images.Frame, level: str, rows: Rows) -> NDArray[Any]:
-    """Return the patches of cells at `rows`, (n, H, W, C); background where they cannot be read."""
-    component = PATCHES[level]
-    raws = source.fetch(component, rows)
-    return images.decode(raws, rows, frame, component, lenient(source))[0]
-
-
-# --- slides ----------------------------------------------------------------------------------------------------------
-
-
-def _slides(source: Source, findings: Findings) -> Findings:
-    rows_of_slides = source.index.rows_of_slides()
-    slides = []
-    for slide, rows in zip(findings.slides, rows_of_slides, strict=True):
-        slide = _slide_mpp(source, findings, slide, rows)
-        slides.append(_slide_wsi(source, findings, slide, rows))
-    return msgspec.structs.replace(findings, slides=tuple(slides))
-
-
-def _stated_number(index: CellIndex, keys: Sequence[str], rows: Rows) -> tuple[float, str] | None:
-    """Return the number that the cells' containers, or the root, state under one of `keys`, and where."""
-    containers = {str(container) for container in index.containers[rows].unique()} if len(rows) else set()
-    parents = [parent for container in containers for parent in _parents(container)]
-    for container in [*sorted(set(parents), key=len, reverse=True), ""]:
-        values = index.stated[container].values if container in index.stated else {}
-        for key in keys:
-            if isinstance(value := values.get(key), int | float) and np.isfinite(value) and value > 0:
-                return float(value), f"{key!r} of {container or 'the root'}"
-    return None
-
-
-def _parents(container: str) -> list[str]:
-    parts = container.split("/")
-    return ["/".join(parts[:end]) for end in range(len(parts), 0, -1)]
-
-
-def _slide_mpp(source: Source, findings: Findings, slide: SlideFinding, rows: Rows) -> SlideFinding:
-    if source.choices.mpp is not None:
-        return msgspec.structs.replace(slide, mpp=source.choices.mpp, mpp_words=_BY_CALLER)
-    if (stated := _stated_number(source.index, MPP_KEYS, rows)) is not None:
-        return msgspec.structs.replace(slide, mpp=stated[0], mpp_words=stated[1])
-    positions = source.index.obsm.get(SPATIAL)
-    frame = findings.frame_of(slide, "tissue")
-    if positions is None or frame is None or frame.padded:
-        return slide
-    have = rows[source.index.has(Component.TISSUE_PATCH, rows)]
-    pairs = placement.neighbour_pairs(positions[have], min(frame.height, frame.width), _PAIRS_SAMPLED)
-    use = have[np.unique(pairs)]
-    if not len(use):
-        return slide
-    found = placement.window_mpp(_decoded(source, frame, "tissue", use), positions[use])
-    return msgspec.structs.replace(slide, mpp=found.mpp, mpp_words=found.words)
-
-
-def _slide_wsi(source: Source, findings: Findings, slide: SlideFinding, rows: Rows) -> SlideFinding:
-    """Find how the WSI image of a slide lies on it."""
-    index = source.index
-    shown = rows[index.wsi[rows] >= 0]
-    if not len(shown) or "wsi" not in findings.frames:
-        return slide
-    frame = images.detect_frame(
-        _looked_at(source, Component.WSI_PATCH, shown[:1]), Component.WSI_PATCH, str(source.path)
-    )
-    slide = msgspec.structs.replace(slide, wsi_row=int(shown[0]), wsi_frame=frame)
-    if source.choices.wsi_scale is not None:
-        return msgspec.structs.replace(slide, wsi_scale=source.choices.wsi_scale, wsi_words=_BY_CALLER)
-    if (stated := _stated_number(index, WSI_SCALE_KEYS, rows)) is not None:
-        return msgspec.structs.replace(slide, wsi_scale=stated[0], wsi_words=stated[1])
-    positions = index.obsm.get(SPATIAL)
-    use = sample_rows(index, Component.TISSUE_PATCH, 2 * SAMPLE, among=rows)
-    window = findings.frame_of(slide, "tissue")
-    if positions is None or window is None or not len(use):
-        return msgspec.structs.replace(slide, wsi_words="its scale is unknown: no positions or no tissue patches")
-    assert frame is not None  # the cell has one
-    image = _decoded(source, frame, "wsi", shown[:1])[0]
-    found = placement.register_wsi(image, _decoded(source, window, "tissue", use), positions[use])
-    return msgspec.structs.replace(slide, wsi_scale=found.scale, wsi_words=found.words)
 
 
 # --- cell-cell communication -----------------------------------------------------------------------------------------

@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cellnet_sd.components.images import encoded
-from cellnet_sd.components.images.encoded import MAX_PIXELS, NotAnImageError, decode_bytes, sniff
+from cellnet_sd.components.images.encoded import (
+    MAX_PIXELS,
+    NotAnImageError,
+    decode_bytes,
+    outline_of_bytes,
+    sniff,
+)
 from cellnet_sd.errors import MissingDependencyError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 9, 3), dtype=np.uint8)
@@ -76,12 +82,13 @@ def test_damaged_bytes_give_pixels_or_a_reason(name, data):
     del damaged[data.draw(st.integers(0, len(damaged))) :]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of damaged metadata before it refuses, or reads on.
-        try:
-            out = decode_bytes(bytes(damaged))
-        except NotAnImageError:
-            return
-    assert out.dtype in (np.uint8, np.float32)
-    assert out.ndim in (2, 3)
+        for read in (outline_of_bytes, decode_bytes):
+            try:
+                out = read(bytes(damaged))
+            except NotAnImageError:
+                continue
+            assert out.dtype in (np.uint8, np.float32)
+            assert out.ndim in (2, 3)
 
 
 def test_palette_and_one_bit_images_are_read_in_their_colours():
@@ -94,6 +101,54 @@ def test_palette_and_one_bit_images_are_read_in_their_colours():
     np.testing.assert_array_equal(decode_bytes(saved(bits, "PNG")), np.asarray(bits.convert("L")))
     alpha = Image.merge("LA", [grey, grey])
     np.testing.assert_array_equal(decode_bytes(saved(alpha, "PNG")), np.asarray(alpha.convert("RGBA")))
+
+
+GREY = Image.fromarray(PIXELS[..., 0])
+MODES = {
+    "1": GREY.convert("1"),
+    "L": GREY,
+    "LA": Image.merge("LA", [GREY, GREY]),
+    "P": Image.fromarray(PIXELS).quantize(16),
+    "RGB": Image.fromarray(PIXELS),
+    "RGBA": Image.fromarray(PIXELS).convert("RGBA"),
+    "F": Image.fromarray(PIXELS[..., 0] / np.float32(255)),
+    "YCbCr": Image.fromarray(PIXELS).convert("YCbCr"),
+}
+
+
+MODES_OF = {
+    "PNG": ["1", "L", "LA", "P", "RGB", "RGBA"],
+    "JPEG": ["L", "RGB", "YCbCr"],
+    "TIFF": ["1", "L", "LA", "P", "RGB", "RGBA", "F", "YCbCr"],
+    "JPEG2000": ["L", "LA", "RGB", "RGBA", "YCbCr"],
+    "WEBP": ["RGB", "RGBA"],
+    "AVIF": ["RGB", "RGBA"],
+}
+OPTIONS = [
+    ("PNG", "P", {"transparency": 3}),
+    ("PNG", "L", {"transparency": 3}),
+    ("PNG", "RGB", {"transparency": (3, 3, 3)}),
+    ("TIFF", "RGB", {"tiffinfo": {274: 6}}),  # to be turned by a quarter
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "options"), [*((name, mode, {}) for name, modes in MODES_OF.items() for mode in modes), *OPTIONS]
+)
+def test_headers_tell_shape_and_dtype_without_decoding(monkeypatch, name, mode, options):
+    data = saved(MODES[mode], name, **options)
+    decoded = decode_bytes(data)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", None)
+    outline = outline_of_bytes(data)
+    assert (outline.shape, outline.dtype) == (decoded.shape, decoded.dtype)
+    assert not any(outline.strides)
+
+
+def test_damage_behind_the_header_shows_when_it_is_decoded():
+    cut = BYTES["PNG"][: len(BYTES["PNG"]) // 2]
+    assert outline_of_bytes(cut).shape == PIXELS.shape
+    with pytest.raises(NotAnImageError):
+        decode_bytes(cut)
 
 
 def test_float_tiffs_keep_their_floats():

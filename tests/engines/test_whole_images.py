@@ -1,13 +1,16 @@
 """How much of the WSI images of a file is decoded to index it: each may be hundreds of megabytes."""
 
+import io
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+from PIL import Image
 
 import cellnet_sd as cn
+from cellnet_sd import slide_scales
 from cellnet_sd.components.images import spelling
 from cellnet_sd.errors import CellNetError
 from cellnet_sd.layout import Component
@@ -79,3 +82,47 @@ def test_the_first_look_is_as_long_in_both_engines(tmp_path: Path, monkeypatch: 
             ours, theirs = (cn.open(path, index=False, engine=e)._source.index for e in ("native", "h5py"))
         assert np.array_equal(ours.wsi, theirs.wsi)
         assert {d.row for d in ours.defects} == {d.row for d in theirs.defects}
+
+
+def encoded(image: np.ndarray, *, half: bool) -> np.ndarray:
+    """Return the bytes of a PNG, or the first half of them, which end behind the header."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    data = np.frombuffer(buffer.getvalue(), np.uint8)
+    return data[: len(data) // 2] if half else data
+
+
+@pytest.mark.parametrize("engine", ["auto", "h5py"])
+def test_encoded_images_beyond_the_first_look_are_taken_for_what_their_headers_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: Any
+) -> None:
+    monkeypatch.setattr(spelling, "_LOOKED_AT", 3 * int(np.prod(SHAPE)))
+    noise = np.random.default_rng(0).integers(0, 256, (5, *SHAPE), dtype=np.uint8)
+    with h5py.File(tmp_path / "encoded.h5", "w") as root:
+        for row, image in enumerate(noise):
+            root[f"Cell_{row}/expression"] = np.arange(3, dtype="f4")
+            root[f"Cell_{row}/images/WSI_patch"] = encoded(image, half=row in (1, 4))
+    with quiet():
+        file = cn.open(tmp_path / "encoded.h5", index=False, engine=engine)
+        assert file._source.index.wsi.tolist() == [0, -1, 1, 2, 3]
+        assert np.array_equal(file.patches("wsi")[3].values, noise[3])
+        with pytest.raises(CellNetError, match="Cell_4"):
+            _ = file.patches("wsi")[4].values
+
+
+def test_no_more_images_are_decoded_to_be_registered_than_a_file_may_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = cn.datasets.synthetic(tmp_path / "tissue.h5", n_cells=400, n_genes=40, n_slides=2)
+    with quiet():
+        first, second = cn.open(truth.path, index=False)._source.index.findings.slides
+        assert None not in (first.wsi_scale, second.wsi_scale)
+        assert first.wsi_frame is not None
+        monkeypatch.setattr(slide_scales, "_PER_STORED", 0)
+        monkeypatch.setattr(slide_scales, "_REGISTERED", first.wsi_frame.nbytes)
+        bounded, other = cn.open(truth.path, index=False)._source.index.findings.slides
+        assert bounded == first
+        assert other.wsi_scale is None
+        assert "Pass wsi_scale=" in other.wsi_words
+        said = str(cn.info(truth.path, index=False))
+        assert "Pass wsi_scale=" in said

@@ -11,7 +11,7 @@ import numpy as np
 from h5py import h5d, h5g, h5o, h5t
 from numpy.typing import NDArray
 
-from cellnet_sd.components.images.spelling import FirstLook, read_patch
+from cellnet_sd.components.images.spelling import FirstLook
 from cellnet_sd.errors import MissingDependencyError
 from cellnet_sd.layout import Component
 from cellnet_sd.sources.base import Raw
@@ -114,4 +114,4 @@ def _check_image(dataset: h5d.DatasetID, look: FirstLook) -> None:
     is_array = dataset.get_type().get_class() == h5t.INTEGER
     outline = look.outline(str(dataset.dtype), dataset.shape) if is_array else None
     with contextlib.suppress(MissingDependencyError):  # an image all the same, for all that can be told
-        read_patch(outline or Raw(read_dataset(dataset)))
+        look.check(outline or Raw(read_dataset(dataset)))

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cellnet_sd.components.images.spelling import FirstLook, read_patch
+from cellnet_sd.components.images.spelling import FirstLook
 from cellnet_sd.errors import MissingDependencyError
 from cellnet_sd.layout import Component
 from cellnet_sd.problems import Problem
@@ -177,7 +177,7 @@ def _fault(
             raw = raw or stored.raw(located, row, with_attrs=False)
         except NeedsLibhdf5Error:
             raw = left(row)
-        read_patch(raw or Raw())
+        look.check(raw or Raw())
     except MissingDependencyError:
         return None
     except ValueError as error:

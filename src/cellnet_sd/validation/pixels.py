@@ -14,11 +14,12 @@ from cellnet_sd.components import images
 from cellnet_sd.components.images.decode import Stored
 from cellnet_sd.components.images.encoded import NotAnImageError
 from cellnet_sd.components.images.spelling import CHANNELS_FIRST, CHANNELS_LAST, read_patch
-from cellnet_sd.detection import WINDOWS, lenient, rows_by_frames
+from cellnet_sd.detection import WINDOWS, rows_by_frames
 from cellnet_sd.errors import CellNetWarning
 from cellnet_sd.keys import SPATIAL
 from cellnet_sd.layout import PATCHES, POSITION_IN_WSI, Component
 from cellnet_sd.matrix import batches
+from cellnet_sd.samples import lenient
 from cellnet_sd.sources.base import Raw, Source
 from cellnet_sd.validation.tally import Tally
 

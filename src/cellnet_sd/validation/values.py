@@ -11,11 +11,12 @@ from cellnet_sd.components import ccc, expression
 from cellnet_sd.components.ccc import CCCContext, CCCLinks
 from cellnet_sd.components.ccc.links import NO_RECEIVER, REACH_LIMIT_UM
 from cellnet_sd.components.text import is_utf8, raw_bytes
-from cellnet_sd.detection import ccc_context, lenient, reach_in_words
+from cellnet_sd.detection import ccc_context, reach_in_words
 from cellnet_sd.errors import LayoutError
 from cellnet_sd.keys import SPATIAL
 from cellnet_sd.layout import Component
 from cellnet_sd.matrix import batches
+from cellnet_sd.samples import lenient
 from cellnet_sd.sources.base import Raw, Source, Unreadable
 from cellnet_sd.validation.indexed import SKIP
 from cellnet_sd.validation.tally import Tally

@@ -22,6 +22,7 @@ from cellnet_sd.components.images.spelling import (
     GREY,
     Reading,
     checked,
+    outline_patch,
     read_patch,
     with_axes,
 )
@@ -164,7 +165,7 @@ def _read_sample(raws: Iterable[Stored]) -> tuple[list[Reading], list[str]]:
         if raw is None:
             continue
         try:
-            reads.append(read_patch(raw).outline())
+            reads.append(outline_patch(raw))
         except NotAnImageError as error:
             reasons.append(str(error))
     return reads, reasons

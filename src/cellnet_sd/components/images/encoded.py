@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from io import BytesIO
@@ -53,10 +54,10 @@ _MAGIC: Final = (
 )
 
 _CONVERT: Final = {
-    "L": None,
-    "RGB": None,
-    "RGBA": None,
-    "F": None,
+    "L": "L",
+    "RGB": "RGB",
+    "RGBA": "RGBA",
+    "F": "F",
     "1": "L",
     "P": "RGB",
     "PA": "RGBA",
@@ -64,13 +65,28 @@ _CONVERT: Final = {
     "RGBX": "RGB",
     "YCbCr": "RGB",
 }
-"""Pillow's modes that hold 8-bit grey or colour (or float), and what to convert them to."""
+"""Pillow's modes that hold 8-bit grey or colour (or float), and the mode to read each in."""
 
 
 def sniff(data: bytes) -> str | None:
     """Return the name of the format that `data` begins with, or None."""
     known = _format(data)
     return known.name if known else None
+
+
+def outline_of_bytes(data: bytes) -> NDArray[Any]:
+    """Return what `decode_bytes` does, as its header states it: zeros in place of the pixels, which take no memory.
+
+    Raises
+    ------
+    NotAnImageError, MissingDependencyError
+        As `decode_bytes`, but for damage behind the header.
+    """
+    known = _known(data)
+    if known.feature is None or _pillow_has(known.feature):
+        return _with_pillow(known, data, _outline)
+    decoded = _with_imagecodecs(known, data)
+    return np.broadcast_to(np.zeros((), decoded.dtype), decoded.shape)
 
 
 def decode_bytes(data: bytes) -> NDArray[Any]:
@@ -84,13 +100,17 @@ def decode_bytes(data: bytes) -> NDArray[Any]:
     MissingDependencyError
         Where Pillow was built without the format and imagecodecs is not installed.
     """
-    known = _format(data)
-    if known is None:
+    known = _known(data)
+    if known.feature is None or _pillow_has(known.feature):
+        return _with_pillow(known, data, _pixels)
+    return _with_imagecodecs(known, data)
+
+
+def _known(data: bytes) -> _Format:
+    if (known := _format(data)) is None:
         msg = f"{len(data):,} bytes that are no PNG, JPEG, TIFF, JPEG 2000, WebP or AVIF image"
         raise NotAnImageError(msg)
-    if known.feature is None or _pillow_has(known.feature):
-        return _with_pillow(known, data)
-    return _with_imagecodecs(known, data)
+    return known
 
 
 def _format(data: bytes) -> _Format | None:
@@ -111,8 +131,8 @@ def _pillow_errors() -> tuple[type[Exception], ...]:
     return (*broken, AttributeError, struct.error, zlib.error, MemoryError, Image.DecompressionBombError)
 
 
-def _with_pillow(known: _Format, data: bytes) -> NDArray[Any]:
-    """Decode with the format's own plugin.
+def _with_pillow(known: _Format, data: bytes, read: Callable[[Any], NDArray[Any]]) -> NDArray[Any]:
+    """Open with the format's own plugin, and read.
 
     `PIL.Image.open` would first apply `Image.MAX_IMAGE_PIXELS`, a global that is not ours to change, and warn.
     """
@@ -121,7 +141,7 @@ def _with_pillow(known: _Format, data: bytes) -> NDArray[Any]:
         with image_class(BytesIO(data)) as image:
             _check_size(*image.size)
             _check_pages(image)
-            return np.asarray(_eight_bit(image))
+            return read(image)
     except NotAnImageError:
         raise
     except _pillow_errors() as error:
@@ -142,15 +162,26 @@ def _check_pages(image: Any) -> None:
         raise NotAnImageError(msg)
 
 
-def _eight_bit(image: Any) -> Any:
-    """Return the image in a mode that numpy reads as (H, W) or (H, W, C) of uint8 or float32."""
+def _pixels(image: Any) -> NDArray[Any]:
+    """Return an image of Pillow's as (H, W) or (H, W, C), of uint8 or float32."""
+    mode = _mode(image)
+    return np.asarray(image if mode == image.mode else image.convert(mode))
+
+
+def _outline(image: Any) -> NDArray[Any]:
+    mode, (width, height) = _mode(image), image.size
+    channels = {"RGB": (3,), "RGBA": (4,)}.get(mode, ())
+    return np.broadcast_to(np.zeros((), np.float32 if mode == "F" else np.uint8), (height, width, *channels))
+
+
+def _mode(image: Any) -> str:
+    """Return the mode in which NumPy reads an image as 8-bit grey or colour, or float."""
     if image.mode not in _CONVERT:
         msg = f"an encoded image in Pillow's mode {image.mode!r}; 8-bit grey, RGB, RGBA and float are read"
         raise NotAnImageError(msg)
-    mode = _CONVERT[image.mode]
     if image.mode in {"P", "RGB", "L"} and "transparency" in image.info:
-        mode = "RGBA"
-    return image.convert(mode) if mode else image
+        return "RGBA"
+    return _CONVERT[image.mode]
 
 
 def _with_imagecodecs(known: _Format, data: bytes) -> NDArray[Any]:

@@ -1,20 +1,20 @@
 """One stored patch, in any of its spellings, to an array (H, W, C)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cellnet_sd.components.images.encoded import NotAnImageError, decode_bytes, sniff
+from cellnet_sd.components.images.encoded import NotAnImageError, decode_bytes, outline_of_bytes, sniff
 from cellnet_sd.sources.base import Raw, Unreadable
 
 GREY: Final = "(H, W) arrays"
 CHANNELS_LAST: Final = "(H, W, C) arrays"
 CHANNELS_FIRST: Final = "(C, H, W) arrays"
 _CHANNELS: Final = (1, 3, 4)
-_LOOKED_AT: Final = 2**30
+_LOOKED_AT: Final = 2**28
 """Bytes of whole images that are decoded to see whether they are images: deflated ones may be a thousand times more."""
 
 
@@ -46,7 +46,7 @@ def outline_of(dtype: str | None, shape: Sequence[int] | None) -> Raw | None:
 
 
 class FirstLook:
-    """Which of the whole images of a file are decoded when it is indexed: the first, until they are a gigabyte in all.
+    """Which of the whole images of a file are decoded when it is indexed: the first 256 MiB.
 
     Damage of the others shows when they are read.
     """
@@ -55,11 +55,19 @@ class FirstLook:
         self._left = _LOOKED_AT
 
     def outline(self, dtype: str, shape: Sequence[int] | None) -> Raw | None:
-        """Return the outline of an image that is not decoded any more; `None` for one that is."""
-        if (outline := outline_of(dtype, shape)) is None:
-            return None
-        self._left -= math.prod(shape or ())
-        return None if self._left >= 0 else outline
+        """Return the outline of an array that is not decoded any more; `None` for what is."""
+        outline = outline_of(dtype, shape)
+        return outline if outline is not None and self._is_over(math.prod(shape or ())) else None
+
+    def check(self, raw: Raw | Unreadable) -> None:
+        """Raise a `NotAnImageError` if a value is none; of encoded ones that are not decoded any more, headers tell."""
+        outline = outline_patch(raw).array
+        if _encoded(_value(raw)) is not None and not self._is_over(outline.nbytes):
+            read_patch(raw)
+
+    def _is_over(self, nbytes: int) -> bool:
+        self._left -= nbytes
+        return self._left < 0
 
 
 def read_patch(raw: Raw | Unreadable) -> Reading:
@@ -70,15 +78,35 @@ def read_patch(raw: Raw | Unreadable) -> Reading:
     NotAnImageError
         With the reason.
     """
+    return _read(raw, decode_bytes)
+
+
+def outline_patch(raw: Raw | Unreadable) -> Reading:
+    """Return one patch with zeros in place of the pixels; encoded ones are not decoded: their headers say enough.
+
+    Raises
+    ------
+    NotAnImageError
+        As `read_patch`, but for encoded bytes that are damaged behind their header.
+    """
+    return _read(raw, outline_of_bytes).outline()
+
+
+def _value(raw: Raw | Unreadable) -> NDArray[Any]:
     if isinstance(raw, Unreadable):
         raise NotAnImageError(raw)
     if raw.value is None:
         msg = "a group where an image is expected"
         raise NotAnImageError(msg)
-    data = _encoded(raw.value)
+    return raw.value
+
+
+def _read(raw: Raw | Unreadable, of_bytes: Callable[[bytes], NDArray[Any]]) -> Reading:
+    value = _value(raw)
+    data = _encoded(value)
     if data is None:
-        return with_axes(checked(raw.value))
-    read = with_axes(checked(decode_bytes(data)), channels_last=True)
+        return with_axes(checked(value))
+    read = with_axes(checked(of_bytes(data)), channels_last=True)
     return read._replace(stored=f"{sniff(data)} bytes")
 
 
