@@ -156,7 +156,7 @@ def _slide_frames(source: Source, findings: Findings) -> Findings:
 def _own_frame(source: Source, level: str, rows: Rows) -> images.Frame | None:
     """Return the frame of the patches of some cells; `None` if it is to be told from those of the whole file only."""
     component = PATCHES[level]
-    raws = source.fetch(component, sample_rows(source.index, component, among=rows))
+    raws = looked_at(source, component, sample_rows(source.index, component, among=rows))
     try:
         return images.detect_frame(raws, component, str(source.path))
     except LayoutError:

@@ -1,6 +1,8 @@
 """A sample of the cells of a file, by which its findings are made: which cells, and what they hold."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
+from itertools import batched
 from typing import Any, Final
 
 import numpy as np
@@ -10,6 +12,7 @@ from cellnet_sd.cellindex import CellIndex
 from cellnet_sd.components import images
 from cellnet_sd.layout import PATCHES, Component
 from cellnet_sd.problems import Problems
+from cellnet_sd.sources.allowance import ALWAYS_ALLOWED
 from cellnet_sd.sources.base import Raw, Source, Unreadable
 
 Rows = NDArray[np.int64]
@@ -46,20 +49,25 @@ def _spread(rows: Rows, size: int) -> Rows:
 
 
 def looked_at(source: Source, component: Component, rows: Rows) -> Iterator[Raw | Unreadable | None]:
-    """Yield the stored values of a sample; outlines of WSI images, which may be hundreds of megabytes, where they do.
+    """Yield the patches of a sample: outlines of those whose size and type are known, and the others as stored.
 
-    The scan has seen that they are images.
+    Of what a form says, it is enough to see one; WSI images are seen one by one, for each may take hundreds of MB.
     """
-    if component is not Component.WSI_PATCH:
-        yield from source.fetch(component, rows)
-        return
     column = source.index.forms[component]
-    for row, form in ((row, column.forms[column.codes[row]]) for row in rows.tolist()):
-        yield images.outline_of(form.dtype, form.shape) or source.fetch(component, [row])[0]
+    told = [images.outline_of(form.dtype, form.shape) for form in column.forms]
+    trusted = (component is Component.WSI_PATCH or _is_small(form.shape) for form in column.forms)
+    is_told = [outline is not None and is_trusted for outline, is_trusted in zip(told, trusted, strict=True)]
+    known = np.array(is_told, bool)[column.codes[rows]] & ~np.isin(rows, source.index.defective(component))
+    yield from (told[code] for code in np.unique(column.codes[rows[known]]))
+    for some in batched(rows[~known].tolist(), 1 if component is Component.WSI_PATCH else SAMPLE + _FORMS_SAMPLED):
+        yield from source.fetch(component, some)
+
+
+def _is_small(shape: Sequence[int] | None) -> bool:
+    """Whether an array of bytes may be read whatever is stored of it."""
+    return shape is not None and math.prod(shape) <= ALWAYS_ALLOWED
 
 
 def decoded(source: Source, frame: images.Frame, level: str, rows: Rows) -> NDArray[Any]:
     """Return the patches of cells at `rows`, (n, H, W, C); background where they cannot be read."""
-    component = PATCHES[level]
-    raws = source.fetch(component, rows)
-    return images.decode(raws, rows, frame, component, lenient(source))[0]
+    return images.read(source, rows, frame, PATCHES[level], lenient(source))[0]

@@ -1,7 +1,7 @@
 """Cell, tissue and WSI patches: every stored spelling to arrays, lazily, and back."""
 
 from cellnet_sd.components.images.agreement import Agreement
-from cellnet_sd.components.images.decode import Frame, decode, detect_frame, encode, misfits
+from cellnet_sd.components.images.decode import Frame, decode, detect_frame, encode, misfits, read
 from cellnet_sd.components.images.lazy import (
     PatchStack,
     TissuePlace,
@@ -31,6 +31,7 @@ __all__ = [
     "outline_of",
     "patch_array",
     "patch_stack_element",
+    "read",
     "stack_image",
     "tissue_element",
     "whole_image",
