@@ -1,16 +1,15 @@
 """`obsp`: cell-cell communication among the cells that are read."""
 
 import math
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from cellnet_sd.cellindex import Rows
+from cellnet_sd.cellindex import CellIndex, Rows
 from cellnet_sd.components import ccc
-from cellnet_sd.components.ccc import CCCContext, CCCLayout, CCCLinks
-from cellnet_sd.detection import ccc_context
-from cellnet_sd.layout import CCC_REACH_UM, Component
+from cellnet_sd.components.ccc import CCCContext, CCCLayout, CCCLayoutName, CCCLinks
+from cellnet_sd.errors import LayoutError
+from cellnet_sd.layout import CCC_LAYOUT_KEY, CCC_REACH_UM, PAIR_KEYS, Component
 from cellnet_sd.matrix import batches
 from cellnet_sd.notes import Notes
 from cellnet_sd.problems import Problems
@@ -25,6 +24,37 @@ _SPARSE_BYTES = 2**14
 _FLOAT_BYTES = 8
 
 
+def ccc_context(source: Source) -> CCCContext:
+    """Return what decoding CCC needs to know of the file."""
+    index = source.index
+    return CCCContext(
+        n_file=len(index),
+        slide_of_row=index.slides,
+        rows_of_slide=index.rows_of_slides(),
+        names=index.names.tolist,
+        pair_names=_pair_names(index),
+        override=source.choices.ccc_layout or _stated_layout(index),
+        file=str(source.path),
+    )
+
+
+def _stated_layout(index: CellIndex) -> CCCLayoutName | None:
+    """Return the layout that the root states, as `write` does."""
+    stated = index.stated[""].values.get(CCC_LAYOUT_KEY)
+    names = stated[:1] if isinstance(stated, list) else []
+    return next((known for known in get_args(CCCLayoutName) if known in names), None)
+
+
+def _pair_names(index: CellIndex) -> tuple[str, ...] | None:
+    """Return the names of pairs that the root or a container states; they must all state the same."""
+    stated = [where.values[key] for where in index.stated.values() for key in PAIR_KEYS if key in where.values]
+    lists = {tuple(names) for names in stated if isinstance(names, list)}
+    if len(lists) > 1:
+        msg = f"{index.path}: its groups state {len(lists)} different lists of ligand-receptor pairs. Pass ccc=False."
+        raise LayoutError(msg)
+    return next(iter(lists), None)
+
+
 def read_links(source: Source, rows: Rows, problems: Problems) -> CCCLinks | None:
     """Return the links that the cells at `rows` store; `None` if the file has no CCC.
 
@@ -37,12 +67,8 @@ def read_links(source: Source, rows: Rows, problems: Problems) -> CCCLinks | Non
     context = ccc_context(source)
     if not len(rows):
         return ccc.decode([], rows, layout, context, problems)
-    decoded = [
-        links
-        for batch in batches(rows, _bytes_per_cell(source), "Reading CCC")
-        for links in _decoded(source, batch, layout, context, problems)
-    ]
-    return ccc.concat(decoded)
+    found = batches(rows, _bytes_per_cell(source), "Reading CCC")
+    return ccc.concat([links_of_batch(source, batch, layout, context, problems) for batch in found])
 
 
 def _readable(source: Source, rows: Rows, problems: Problems) -> Rows:
@@ -55,16 +81,18 @@ def _readable(source: Source, rows: Rows, problems: Problems) -> Rows:
     return rows[~np.isin(rows, list(reasons))]
 
 
-def _decoded(
+def links_of_batch(
     source: Source, rows: Rows, layout: CCCLayout | None, context: CCCContext, problems: Problems
-) -> Iterator[CCCLinks]:
-    """Yield the links of a batch: of most cells at once where they are stored in the usual way, then of the others."""
+) -> CCCLinks:
+    """Return the links of a batch: of most cells at once where they are stored in the usual way, and of the others."""
+    found: list[CCCLinks] = []
     if layout is not None and ccc.is_usual(layout):
         links, at = ccc.decode_compressed(source.fetch_compressed(Component.CCC, rows), rows, layout, context)
-        yield links
+        found.append(links)
         rows = np.delete(rows, at)
     if len(rows):
-        yield ccc.decode(source.fetch(Component.CCC, rows), rows, layout, context, problems)
+        found.append(ccc.decode(source.fetch(Component.CCC, rows), rows, layout, context, problems))
+    return found[0] if len(found) == 1 else ccc.concat(found)
 
 
 def _bytes_per_cell(source: Source) -> int:

@@ -15,16 +15,15 @@ from numpy.typing import NDArray
 
 from cellnet_sd import placement
 from cellnet_sd.cellindex import CellIndex
+from cellnet_sd.communication import ccc_context, links_of_batch
 from cellnet_sd.components import ccc, expression, images
-from cellnet_sd.components.ccc import CCCContext, CCCLayoutName, CCCLinks
+from cellnet_sd.components.ccc import CCCLinks
 from cellnet_sd.errors import CellNetWarning, LayoutError
 from cellnet_sd.findings import Findings
 from cellnet_sd.keys import SPATIAL
 from cellnet_sd.layout import (
-    CCC_LAYOUT_KEY,
     CCC_REACH_UM,
     GENE_KEYS,
-    PAIR_KEYS,
     PATCHES,
     Component,
 )
@@ -193,37 +192,6 @@ def rows_by_frames(index: CellIndex, findings: Findings, rows: Rows) -> Iterator
 # --- cell-cell communication -----------------------------------------------------------------------------------------
 
 
-def ccc_context(source: Source) -> CCCContext:
-    """Return what decoding CCC needs to know of the file."""
-    index = source.index
-    return CCCContext(
-        n_file=len(index),
-        slide_of_row=index.slides,
-        rows_of_slide=index.rows_of_slides(),
-        names=index.names.tolist,
-        pair_names=_pair_names(index),
-        override=source.choices.ccc_layout or _stated_layout(index),
-        file=str(source.path),
-    )
-
-
-def _stated_layout(index: CellIndex) -> CCCLayoutName | None:
-    """Return the layout that the root states, as `write` does."""
-    stated = index.stated[""].values.get(CCC_LAYOUT_KEY)
-    names = stated[:1] if isinstance(stated, list) else []
-    return next((known for known in get_args(CCCLayoutName) if known in names), None)
-
-
-def _pair_names(index: CellIndex) -> tuple[str, ...] | None:
-    """Return the names of pairs that the root or a container states; they must all state the same."""
-    stated = [where.values[key] for where in index.stated.values() for key in PAIR_KEYS if key in where.values]
-    lists = {tuple(names) for names in stated if isinstance(names, list)}
-    if len(lists) > 1:
-        msg = f"{index.path}: its groups state {len(lists)} different lists of ligand-receptor pairs. Pass ccc=False."
-        raise LayoutError(msg)
-    return next(iter(lists), None)
-
-
 def _ccc(source: Source, findings: Findings) -> Findings:
     """Tell the layout of CCC from a sample that touches every slide."""
     index = source.index
@@ -243,7 +211,7 @@ def _reach(source: Source, findings: Findings) -> Findings:
     rows = sample_rows(source.index, Component.CCC)
     if findings.ccc is None or positions is None or not len(rows):
         return findings
-    links = ccc.decode(source.fetch(Component.CCC, rows), rows, findings.ccc, ccc_context(source), lenient(source))
+    links = links_of_batch(source, rows, findings.ccc, ccc_context(source), lenient(source))
     words, well = reach_in_words(source.index, findings, links)
     notes = findings.notes if well else (*findings.notes, f"CCC: {words}")
     return msgspec.structs.replace(findings, reach_words=words, notes=notes)

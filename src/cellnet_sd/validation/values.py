@@ -7,11 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellnet_sd.cellindex import Rows
+from cellnet_sd.communication import ccc_context
 from cellnet_sd.components import ccc, expression
 from cellnet_sd.components.ccc import CCCContext, CCCLinks
 from cellnet_sd.components.ccc.links import NO_RECEIVER, REACH_LIMIT_UM
 from cellnet_sd.components.text import is_utf8, raw_bytes
-from cellnet_sd.detection import ccc_context, reach_in_words
+from cellnet_sd.detection import reach_in_words
 from cellnet_sd.errors import LayoutError
 from cellnet_sd.keys import SPATIAL
 from cellnet_sd.layout import Component
