@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellnet_sd import placement
-from cellnet_sd.cellindex import CellIndex
+from cellnet_sd.cellindex import CellIndex, Rows
 from cellnet_sd.communication import ccc_context, links_of_batch
 from cellnet_sd.components import ccc, expression, images
 from cellnet_sd.components.ccc import CCCLinks
@@ -28,7 +28,7 @@ from cellnet_sd.layout import (
     Component,
 )
 from cellnet_sd.rows import CellOrder, row_order
-from cellnet_sd.samples import Rows, decoded, lenient, looked_at, one_per_wsi, sample_rows
+from cellnet_sd.samples import decoded, lenient, looked_at, one_per_wsi, sample_rows
 from cellnet_sd.slide_scales import BY_CALLER, find_scales
 from cellnet_sd.sources.base import Source
 from cellnet_sd.sources.genelist import listed_beside, read_gene_list

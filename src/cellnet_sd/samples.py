@@ -8,14 +8,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cellnet_sd.cellindex import CellIndex
+from cellnet_sd.cellindex import CellIndex, Rows
 from cellnet_sd.components import images
 from cellnet_sd.layout import PATCHES, Component
 from cellnet_sd.problems import Problems
 from cellnet_sd.sources.allowance import ALWAYS_ALLOWED
 from cellnet_sd.sources.base import Raw, Source, Unreadable
-
-Rows = NDArray[np.int64]
 
 SAMPLE: Final = 64
 """Cells that are looked at for each finding."""

@@ -7,12 +7,12 @@ import msgspec
 import numpy as np
 
 from cellnet_sd import placement
-from cellnet_sd.cellindex import CellIndex
+from cellnet_sd.cellindex import CellIndex, Rows
 from cellnet_sd.components import images
 from cellnet_sd.findings import Findings, SlideFinding
 from cellnet_sd.keys import SPATIAL
 from cellnet_sd.layout import MPP_KEYS, WSI_SCALE_KEYS, Component
-from cellnet_sd.samples import SAMPLE, Rows, decoded, looked_at, sample_rows
+from cellnet_sd.samples import SAMPLE, decoded, looked_at, sample_rows
 from cellnet_sd.sources.base import Source
 
 BY_CALLER: Final = "as the caller says"
