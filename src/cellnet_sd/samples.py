@@ -51,13 +51,14 @@ def looked_at(source: Source, component: Component, rows: Rows) -> Iterator[Raw 
 
     Of what a form says, it is enough to see one; WSI images are seen one by one, for each may take hundreds of MB.
     """
-    column = source.index.forms[component]
-    told = [images.outline_of(form.dtype, form.shape) for form in column.forms]
-    trusted = (component is Component.WSI_PATCH or _is_small(form.shape) for form in column.forms)
-    is_told = [outline is not None and is_trusted for outline, is_trusted in zip(told, trusted, strict=True)]
-    known = np.array(is_told, bool)[column.codes[rows]] & ~np.isin(rows, source.index.defective(component))
-    yield from (told[code] for code in np.unique(column.codes[rows[known]]))
-    for some in batched(rows[~known].tolist(), 1 if component is Component.WSI_PATCH else SAMPLE + _FORMS_SAMPLED):
+    column, is_whole = source.index.forms[component], component is Component.WSI_PATCH
+    is_sound = ~np.isin(rows, source.index.defective(component))
+    forms = {int(code): column.forms[code] for code in np.unique(column.codes[rows[is_sound]])}
+    trusted = {code: form for code, form in forms.items() if is_whole or _is_small(form.shape)}
+    told = {code: raw for code, form in trusted.items() if (raw := images.outline_of(form.dtype, form.shape))}
+    yield from told.values()
+    known = is_sound & np.isin(column.codes[rows], list(told))
+    for some in batched(rows[~known].tolist(), 1 if is_whole else SAMPLE + _FORMS_SAMPLED):
         yield from source.fetch(component, some)
 
 

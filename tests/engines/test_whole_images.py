@@ -1,4 +1,4 @@
-"""How much of the WSI images of a file is decoded to index it: each may be hundreds of megabytes."""
+"""How much of the images of a file is decoded to index it: a WSI image may be hundreds of megabytes."""
 
 import io
 from pathlib import Path
@@ -13,7 +13,7 @@ import cellnet_sd as cn
 from cellnet_sd import slide_scales
 from cellnet_sd.components.images import spelling
 from cellnet_sd.errors import CellNetError
-from cellnet_sd.layout import Component
+from cellnet_sd.layout import PATCHES, Component
 from cellnet_sd.sources import native_values
 from truth_checks import quiet
 
@@ -126,3 +126,22 @@ def test_no_more_images_are_decoded_to_be_registered_than_a_file_may_hold(
         assert "Pass wsi_scale=" in other.wsi_words
         said = str(cn.info(truth.path, index=False))
         assert "Pass wsi_scale=" in said
+
+
+@pytest.mark.parametrize("engine", ["native", "h5py"])
+@pytest.mark.parametrize("level", ["cell", "tissue", "wsi"])
+def test_sizes_that_no_file_can_hold_are_defects_and_tell_nothing_of_the_others(
+    tmp_path: Path, engine: Any, level: str
+) -> None:
+    shapes = [(4, 5), (2**40, 2**20, 3), (2**40, 2**40), (3, 2**50), (20_000, 20_000, 3), (4, 6)]
+    with h5py.File(tmp_path / "huge.h5", "w", libver="latest") as root:
+        for row, shape in enumerate(shapes):
+            root[f"Cell_{row}/expression"] = np.arange(3, dtype="f4")
+            chunks = tuple(min(side, 100) for side in shape)
+            root.create_dataset(f"Cell_{row}/{PATCHES[level]}", shape, "u1", chunks=chunks, compression="gzip")
+    with quiet():
+        index = cn.open(tmp_path / "huge.h5", index=False, engine=engine)._source.index
+    assert [(defect.row, defect.component) for defect in index.defects] == [
+        (row, PATCHES[level]) for row in range(1, 5)
+    ]
+    assert index.findings.frames[level].shape == (4, 6, 1)
