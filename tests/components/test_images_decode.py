@@ -251,6 +251,13 @@ def test_a_sample_passes_over_malformed_patches_unless_all_are():
         detect_frame([bad, None], CELL, "toy.h5")
 
 
+def test_a_damaged_patch_does_not_tell_the_size_of_the_others_by_its_header():
+    whole, larger = png(pixels(6, 8, 3)), png(pixels(60, 80, 3))
+    sample = [Raw(np.frombuffer(data, np.uint8)) for data in (whole, larger[: len(larger) // 2])]
+    assert detect_frame(sample, CELL, "toy.h5").shape == (6, 8, 3)
+    assert detect_frame(sample, Component.WSI_PATCH, "toy.h5").shape == (60, 80, 3)
+
+
 def test_an_ambiguous_patch_in_a_file_of_both_orders_is_malformed():
     frame = Frame(6, 8, 3, "uint8", ("(C, H, W) arrays", "(H, W, C) arrays"))
     with pytest.raises(MalformedCellError, match="as well as"):

@@ -106,7 +106,8 @@ def detect_frame(raws: Iterable[Stored], component: Component, file: str) -> Fra
     Returns
     -------
     The frame: the largest height, width and channels met. `None` where no cell of the sample has this component.
-    Patches of the sample that cannot be read are passed over: `decode` reports them.
+    Patches of the sample that cannot be read are passed over: `decode` reports them. WSI images are not decoded where
+    their header tells their size: there are few, and each has a frame of its own.
 
     Raises
     ------
@@ -116,7 +117,7 @@ def detect_frame(raws: Iterable[Stored], component: Component, file: str) -> Fra
     MissingDependencyError
         Where an image format needs a package that is not installed.
     """
-    reads, reasons = _read_sample(raws)
+    reads, reasons = _read_sample(raws, component)
     if not reads:
         if not reasons:
             return None
@@ -157,15 +158,16 @@ def _misfit(form: StoredForm, frame: Frame) -> str | None:
     return None
 
 
-def _read_sample(raws: Iterable[Stored]) -> tuple[list[Reading], list[str]]:
+def _read_sample(raws: Iterable[Stored], component: Component) -> tuple[list[Reading], list[str]]:
     """Return the outlines of the patches that can be read, and the reasons for the others."""
+    read = outline_patch if component is Component.WSI_PATCH else read_patch
     reads: list[Reading] = []
     reasons: list[str] = []
     for raw in raws:
         if raw is None:
             continue
         try:
-            reads.append(outline_patch(raw))
+            reads.append(read(raw).outline())
         except NotAnImageError as error:
             reasons.append(str(error))
     return reads, reasons
