@@ -91,10 +91,6 @@ class CellIndex:
         """Why cells cannot be read at all, by row."""
         return {problem.row: problem.reason for problem in self.defects if problem.component == GROUP}
 
-    def defective(self, component: Component) -> list[int]:
-        """Return the rows of the cells whose component is known to be unreadable."""
-        return [problem.row for problem in self.defects if problem.component == component]
-
     @property
     def captions(self) -> pd.Series:
         """Captions in row order, `str`, missing where a cell has none."""

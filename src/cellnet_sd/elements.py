@@ -169,7 +169,7 @@ def slide_mosaic(source: Source, slide: SlideFinding, rows: Rows, notes: Notes) 
     rows = rows[source.index.has(Component.TISSUE_PATCH, rows)]
     if frame is None or positions is None or not len(rows):
         return None
-    damaged = source.index.defective(Component.TISSUE_PATCH)
+    damaged = [problem.row for problem in source.index.defects if problem.component == Component.TISSUE_PATCH]
     placed = (
         (np.abs(positions[rows]) < _FARTHEST).all(axis=1) & _is_whole(source, rows, frame) & ~np.isin(rows, damaged)
     )

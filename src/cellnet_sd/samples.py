@@ -1,8 +1,6 @@
 """A sample of the cells of a file, by which its findings are made: which cells, and what they hold."""
 
-import math
-from collections.abc import Iterator, Sequence
-from itertools import batched
+from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -12,7 +10,6 @@ from cellnet_sd.cellindex import CellIndex, Rows
 from cellnet_sd.components import images
 from cellnet_sd.layout import PATCHES, Component
 from cellnet_sd.problems import Problems
-from cellnet_sd.sources.allowance import ALWAYS_ALLOWED
 from cellnet_sd.sources.base import Raw, Source, Unreadable
 
 SAMPLE: Final = 64
@@ -47,24 +44,23 @@ def _spread(rows: Rows, size: int) -> Rows:
 
 
 def looked_at(source: Source, component: Component, rows: Rows) -> Iterator[Raw | Unreadable | None]:
-    """Yield the patches of a sample: outlines of those whose size and type are known, and the others as stored.
+    """Yield what tells the sizes and types of the patches of a sample.
 
-    Of what a form says, it is enough to see one; WSI images are seen one by one, for each may take hundreds of MB.
+    Where the stored form states them, one patch that can be read tells them for all of its form. Of WSI images, each of
+    which may take hundreds of MB, it tells them alone: the scan has seen that they are images.
     """
-    column, is_whole = source.index.forms[component], component is Component.WSI_PATCH
-    is_sound = ~np.isin(rows, source.index.defective(component))
-    forms = {int(code): column.forms[code] for code in np.unique(column.codes[rows[is_sound]])}
-    trusted = {code: form for code, form in forms.items() if is_whole or _is_small(form.shape)}
-    told = {code: raw for code, form in trusted.items() if (raw := images.outline_of(form.dtype, form.shape))}
-    yield from told.values()
-    known = is_sound & np.isin(column.codes[rows], list(told))
-    for some in batched(rows[~known].tolist(), 1 if is_whole else SAMPLE + _FORMS_SAMPLED):
-        yield from source.fetch(component, some)
-
-
-def _is_small(shape: Sequence[int] | None) -> bool:
-    """Whether an array of bytes may be read whatever is stored of it."""
-    return shape is not None and math.prod(shape) <= ALWAYS_ALLOWED
+    column = source.index.forms[component]
+    for code in np.unique(column.codes[rows]).tolist():
+        alike, form = rows[column.codes[rows] == code], column.forms[code]
+        if component is not Component.WSI_PATCH:
+            (first,) = source.fetch(component, alike[:1])
+            yield first
+            if not isinstance(first, Raw) or images.outline_of(form.dtype, form.shape) is None:
+                yield from source.fetch(component, alike[1:])
+        elif (outline := images.outline_of(form.dtype, form.shape)) is not None:
+            yield outline
+        else:
+            yield from (source.fetch(component, [row])[0] for row in alike.tolist())
 
 
 def decoded(source: Source, frame: images.Frame, level: str, rows: Rows) -> NDArray[Any]:

@@ -9,6 +9,7 @@ import numpy as np
 from cellnet_sd import placement
 from cellnet_sd.cellindex import CellIndex, Rows
 from cellnet_sd.components import images
+from cellnet_sd.errors import LayoutError
 from cellnet_sd.findings import Findings, SlideFinding
 from cellnet_sd.keys import SPATIAL
 from cellnet_sd.layout import MPP_KEYS, WSI_SCALE_KEYS, Component
@@ -18,8 +19,9 @@ from cellnet_sd.sources.base import Source
 BY_CALLER: Final = "as the caller says"
 _PAIRS_SAMPLED: Final = 24
 _REGISTERED: Final = 2**29
+"""Bytes of WSI images that are decoded to be registered in any case."""
 _PER_STORED: Final = 64
-"""WSI images are decoded to be registered until they are 512 MiB and so many times the file: they may be more."""
+"""Likewise, for each byte of the file: deflated images may be a thousand times more."""
 
 
 def find_scales(source: Source, findings: Findings) -> Findings:
@@ -28,10 +30,10 @@ def find_scales(source: Source, findings: Findings) -> Findings:
     left = max(_REGISTERED, _PER_STORED * source.identity.size)
     slides = []
     for slide, rows in zip(findings.slides, rows_of_slides, strict=True):
-        slide = _with_wsi(source, findings, _slide_mpp(source, findings, slide, rows), rows)
+        slide = _with_wsi(source, findings, _with_mpp(source, findings, slide, rows), rows)
         if slide.wsi_frame is not None and slide.wsi_scale is None:
-            left -= slide.wsi_frame.nbytes
-            slide = _registered(source, findings, slide, rows) if left >= 0 else _unregistered(slide)
+            slide, nbytes = _registered(source, findings, slide, rows, left)
+            left -= nbytes
         slides.append(slide)
     return msgspec.structs.replace(findings, slides=tuple(slides))
 
@@ -53,7 +55,8 @@ def _parents(container: str) -> list[str]:
     return ["/".join(parts[:end]) for end in range(len(parts), 0, -1)]
 
 
-def _slide_mpp(source: Source, findings: Findings, slide: SlideFinding, rows: Rows) -> SlideFinding:
+def _with_mpp(source: Source, findings: Findings, slide: SlideFinding, rows: Rows) -> SlideFinding:
+    """Return a slide with micrometres per pixel, as said or as measured."""
     if source.choices.mpp is not None:
         return msgspec.structs.replace(slide, mpp=source.choices.mpp, mpp_words=BY_CALLER)
     if (stated := _stated_number(source.index, MPP_KEYS, rows)) is not None:
@@ -72,14 +75,16 @@ def _slide_mpp(source: Source, findings: Findings, slide: SlideFinding, rows: Ro
 
 
 def _with_wsi(source: Source, findings: Findings, slide: SlideFinding, rows: Rows) -> SlideFinding:
-    """Find the WSI image of a slide, and its scale where that is said."""
+    """Return a slide with its WSI image, and the scale of that where it is said."""
     index = source.index
     shown = rows[index.wsi[rows] >= 0]
     if not len(shown) or "wsi" not in findings.frames:
         return slide
-    frame = images.detect_frame(
-        looked_at(source, Component.WSI_PATCH, shown[:1]), Component.WSI_PATCH, str(source.path)
-    )
+    raws = looked_at(source, Component.WSI_PATCH, shown[:1])
+    try:
+        frame = images.detect_frame(raws, Component.WSI_PATCH, str(source.path))
+    except LayoutError as error:  # what others of the file settle, this one may leave open
+        return msgspec.structs.replace(slide, wsi_words=str(error))
     slide = msgspec.structs.replace(slide, wsi_row=int(shown[0]), wsi_frame=frame)
     if source.choices.wsi_scale is not None:
         return msgspec.structs.replace(slide, wsi_scale=source.choices.wsi_scale, wsi_words=BY_CALLER)
@@ -88,18 +93,24 @@ def _with_wsi(source: Source, findings: Findings, slide: SlideFinding, rows: Row
     return slide
 
 
-def _registered(source: Source, findings: Findings, slide: SlideFinding, rows: Rows) -> SlideFinding:
-    """Find how the WSI image of a slide lies on it, by the tissue patches of the cells at `rows`."""
+def _registered(
+    source: Source, findings: Findings, slide: SlideFinding, rows: Rows, most: int
+) -> tuple[SlideFinding, int]:
+    """Return a slide with the scale of its WSI image, by the tissue patches of the cells at `rows`.
+
+    And the bytes that were decoded of the image: it is let be if they are more than `most`.
+    """
     positions, window = source.index.obsm.get(SPATIAL), findings.frame_of(slide, "tissue")
     use = sample_rows(source.index, Component.TISSUE_PATCH, 2 * SAMPLE, among=rows)
-    if positions is None or window is None or not len(use):
-        return msgspec.structs.replace(slide, wsi_words="its scale is unknown: no positions or no tissue patches")
     assert slide.wsi_frame is not None  # it has an image
+    if positions is None or window is None or not len(use):
+        words = "its scale is unknown: no positions or no tissue patches"
+        return msgspec.structs.replace(slide, wsi_words=words), 0
+    if slide.wsi_frame.nbytes > most:
+        words = (
+            f"its scale is not looked for: WSI images take over {_PER_STORED} times the file's bytes. Pass wsi_scale="
+        )
+        return msgspec.structs.replace(slide, wsi_words=words), 0
     image = decoded(source, slide.wsi_frame, "wsi", np.array([slide.wsi_row]))[0]
     found = placement.register_wsi(image, decoded(source, window, "tissue", use), positions[use])
-    return msgspec.structs.replace(slide, wsi_scale=found.scale, wsi_words=found.words)
-
-
-def _unregistered(slide: SlideFinding) -> SlideFinding:
-    words = f"its scale is not looked for: WSI images take over {_PER_STORED} times the file's bytes. Pass wsi_scale="
-    return msgspec.structs.replace(slide, wsi_words=words)
+    return msgspec.structs.replace(slide, wsi_scale=found.scale, wsi_words=found.words), slide.wsi_frame.nbytes

@@ -1,6 +1,7 @@
 """How much of the images of a file is decoded to index it: a WSI image may be hundreds of megabytes."""
 
 import io
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -74,14 +75,83 @@ def test_images_beyond_the_first_look_are_taken_for_what_their_shape_says(
             _ = file.patches("wsi")[4].values
 
 
-def test_the_first_look_is_as_long_in_both_engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_images(tmp_path / "many.h5", [1, 2, 1, 3, 4, 2], damaged=frozenset({0, 3, 4}))
-    for n_images in range(6):
+@pytest.mark.parametrize(
+    ("numbers", "damaged"),
+    [
+        ([1, 2, 1, 3, 4, 2], {0, 3, 4}),
+        ([1, 1, 1, 1, 2], {0, 1, 2, 3}),
+        ([1, 2, 3, 3, 3, 4], {2, 3, 4}),
+    ],
+)
+def test_the_first_look_is_as_long_in_both_engines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numbers: list[int], damaged: set[int]
+) -> None:
+    path = write_images(tmp_path / "many.h5", numbers, damaged=frozenset(damaged))
+    for n_images in range(len(numbers) + 1):
         monkeypatch.setattr(spelling, "_LOOKED_AT", n_images * int(np.prod(SHAPE)))
         with quiet():
             ours, theirs = (cn.open(path, index=False, engine=e)._source.index for e in ("native", "h5py"))
         assert np.array_equal(ours.wsi, theirs.wsi)
         assert {d.row for d in ours.defects} == {d.row for d in theirs.defects}
+    assert {d.row for d in ours.defects} == damaged  # the last look was long enough for all
+
+
+@pytest.mark.parametrize("engine", ["native", "h5py"])
+def test_an_image_that_does_not_fit_into_the_first_look_leaves_it_to_smaller_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: Any
+) -> None:
+    monkeypatch.setattr(spelling, "_LOOKED_AT", int(np.prod(SHAPE)))
+    path = write_images(tmp_path / "sizes.h5", [1, 2], damaged=frozenset({1}))
+    with h5py.File(path, "a") as root:
+        del root["Cell_0/images/WSI_patch"]
+        root["Cell_0/images/WSI_patch"] = np.ones((100, 100, 3), np.uint8)
+    with quiet():
+        assert cn.open(path, index=False, engine=engine)._source.index.wsi.tolist() == [0, -1]
+
+
+@pytest.mark.parametrize("engine", ["native", "h5py"])
+def test_chunks_that_are_cut_otherwise_are_other_images(tmp_path: Path, engine: Any) -> None:
+    a, b, c = (zlib.compress(bytes([value]) * 300) for value in (1, 2, 3))  # what follows a stream is passed over
+    with h5py.File(tmp_path / "cut.h5", "w") as root:
+        for row, halves in enumerate([(a, b + c), (a + b, c)]):
+            root[f"Cell_{row}/expression"] = np.arange(3, dtype="f4")
+            options = {"chunks": (10, 10, 3), "compression": "gzip"}
+            image = root.create_dataset(f"Cell_{row}/images/WSI_patch", (20, 10, 3), "u1", **options)
+            for half, stored in enumerate(halves):
+                image.id.write_direct_chunk((10 * half, 0, 0), stored)
+    with quiet():
+        assert cn.open(tmp_path / "cut.h5", index=False, engine=engine)._source.index.wsi.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("engine", ["native", "h5py"])
+def test_a_damaged_patch_tells_nothing_of_the_size_of_the_others(tmp_path: Path, engine: Any) -> None:
+    with h5py.File(tmp_path / "damaged.h5", "w") as root:
+        for row, shape in enumerate([(6, 8, 3)] * 4 + [(60, 80, 3)]):
+            root[f"Cell_{row}/expression"] = np.arange(3, dtype="f4")
+            patch = root.create_dataset(
+                f"Cell_{row}/images/cell_patch",
+                shape,
+                "u1",
+                chunks=shape,
+                compression="gzip",
+                data=np.ones(shape, "u1"),
+            )
+        patch.id.write_direct_chunk((0, 0, 0), b"no deflated bytes")
+    with quiet():
+        frame = cn.open(tmp_path / "damaged.h5", index=False, engine=engine)._source.index.findings.frames["cell"]
+    assert (frame.shape, frame.padded) == ((6, 8, 3), False)
+
+
+@pytest.mark.parametrize("engine", ["native", "h5py"])
+def test_an_image_whose_axes_cannot_be_told_is_left_out_with_the_reason(tmp_path: Path, engine: Any) -> None:
+    with h5py.File(tmp_path / "axes.h5", "w") as root:
+        for row, shape in enumerate([(20, 30, 3), (4, 10, 3)]):
+            root[f"Cell_{row}/expression"] = np.arange(3, dtype="f4")
+            root[f"Cell_{row}/images/WSI_patch"] = np.ones(shape, np.uint8)
+    with quiet():
+        _, second = cn.open(tmp_path / "axes.h5", index=False, engine=engine)._source.index.findings.slides
+    assert (second.wsi_row, second.wsi_frame) == (None, None)
+    assert "as well as" in second.wsi_words
 
 
 def encoded(image: np.ndarray, *, half: bool) -> np.ndarray:

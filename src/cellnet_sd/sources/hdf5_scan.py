@@ -34,7 +34,7 @@ from cellnet_sd.sources.hdf5_objects import (
     read_object,
 )
 from cellnet_sd.sources.hdf5_walk import CellGroup, Walk
-from cellnet_sd.sources.hdf5_wsi import WsiImages, numbered_in_full
+from cellnet_sd.sources.hdf5_wsi import WsiImages, faults_of, numbered_in_full
 
 _TEXTS = (Component.ATTRIBUTES, Component.CAPTION)
 CAPTION_ATTRS = (Component.CAPTION.value, "caption")
@@ -205,12 +205,26 @@ class Scanner:
         return ONE_BY_ONE
 
     def _wsi_numbers(self) -> NDArray[np.int32]:
+        """Return the numbers of the WSI images, -1 without one, and report what is none: it tells nothing of slides."""
         numbers = np.array(self.wsi, dtype=np.int32)
+        rows = np.flatnonzero(numbers >= 0)
         if not self.images.are_sure:
-            rows = np.flatnonzero(numbers >= 0)
-            cells = [f"{self.containers[row]}/{self.names[row]}" for row in rows]
-            numbers[rows] = numbered_in_full(self.file, cells)
+            numbers[rows] = numbered_in_full([self._image(row) for row in rows.tolist()])
+        _, first = np.unique(numbers[rows], return_index=True)
+        reasons = faults_of([self._image(row) for row in rows[first].tolist()])
+        own = np.cumsum([reason is None for reason in reasons], dtype=np.int32) - 1
+        for row, number in zip(rows.tolist(), numbers[rows].tolist(), strict=True):
+            if (reason := reasons[number]) is not None:
+                self.defects.append(Problem(row, Component.WSI_PATCH, reason))
+            numbers[row] = own[number] if reason is None else -1
         return numbers
+
+    def _image(self, row: int) -> h5d.DatasetID:
+        """Return the WSI image of a cell, which has a number."""
+        path = f"{self.containers[row]}/{self.names[row]}/{Component.WSI_PATCH}"
+        node = open_member(h5g.open(self.file.id, b"/"), path)
+        assert isinstance(node, h5d.DatasetID)
+        return node
 
     def _note_unknown(self, group: h5g.GroupID) -> None:
         names = {name.decode(errors="replace") for name in member_names(group)}

@@ -6,16 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import h5py
 import numpy as np
-from h5py import h5d, h5g, h5o, h5t
+from h5py import h5d, h5o
 from numpy.typing import NDArray
 
 from cellnet_sd.components.images.spelling import FirstLook
 from cellnet_sd.errors import MissingDependencyError
-from cellnet_sd.layout import Component
 from cellnet_sd.sources.base import Raw
-from cellnet_sd.sources.hdf5_objects import check_dataset, open_member, read_dataset
+from cellnet_sd.sources.hdf5_objects import ObjectError, read_dataset
 
 _PIECES = 16
 _PIECE = 256
@@ -34,24 +32,20 @@ class WsiImages:
     of_signature: dict[Signature, int] = field(default_factory=dict)
     first: dict[int, h5d.DatasetID] = field(default_factory=dict)
     last: dict[int, h5d.DatasetID] = field(default_factory=dict)
-    look: FirstLook = field(default_factory=FirstLook)
 
     def number(self, dataset: h5d.DatasetID) -> int:
-        """Return the number of a stored image.
+        """Return the number of a stored object, which is still to be seen to be an image.
 
         Raises
         ------
-        ValueError
-            If it is no image: that is no sign of another slide.
+        ObjectError
+            If it cannot be read.
         """
         address = h5o.get_info(dataset).addr
         if address not in self.of_address:
             signature = sampled_signature(dataset)
-            if signature not in self.of_signature:
-                _check_image(dataset, self.look)
-                number = self.of_signature.setdefault(signature, len(self.of_signature))
-                self.first[number] = dataset
-            number = self.of_address[address] = self.of_signature[signature]
+            number = self.of_address[address] = self.of_signature.setdefault(signature, len(self.of_signature))
+            self.first.setdefault(number, dataset)
             self.last[number] = dataset
         return self.of_address[address]
 
@@ -59,22 +53,36 @@ class WsiImages:
     def are_sure(self) -> bool:
         """Whether the first and the last image of each number are equal in full."""
         pairs = ((first, self.last[number]) for number, first in self.first.items())
-        return all(first == last or _content(first) == _content(last) for first, last in pairs)
+        return all(first == last or digest_of_dataset(first) == digest_of_dataset(last) for first, last in pairs)
 
 
-def numbered_in_full(file: h5py.File, cells: Sequence[str]) -> NDArray[np.int32]:
-    """Return the numbers of the WSI images of `cells` (paths of groups) by all their bytes."""
+def numbered_in_full(datasets: Sequence[h5d.DatasetID]) -> NDArray[np.int32]:
+    """Return the numbers of stored objects by all their bytes, as they are met."""
     of_content: dict[bytes, int] = {}
     of_address: dict[int, int] = {}
     numbers = []
-    for cell in cells:
-        dataset = open_member(h5g.open(file.id, b"/"), f"{cell}/{Component.WSI_PATCH}")
+    for dataset in datasets:
         address = h5o.get_info(dataset).addr
         if address not in of_address:
-            digest = hashlib.blake2b(_content(dataset), digest_size=16).digest()
-            of_address[address] = of_content.setdefault(digest, len(of_content))
+            of_address[address] = of_content.setdefault(digest_of_dataset(dataset), len(of_content))
         numbers.append(of_address[address])
     return np.array(numbers, dtype=np.int32)
+
+
+def faults_of(datasets: Sequence[h5d.DatasetID]) -> list[str | None]:
+    """Return why stored objects are no images, `None` for those that are for all that can be told."""
+    look = FirstLook()
+    return [_fault(dataset, look) for dataset in datasets]
+
+
+def _fault(dataset: h5d.DatasetID, look: FirstLook) -> str | None:
+    try:
+        look.check(str(dataset.dtype), dataset.shape, lambda: Raw(read_dataset(dataset)))
+    except MissingDependencyError:
+        return None
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def sampled_signature(dataset: h5d.DatasetID) -> Signature:
@@ -109,9 +117,14 @@ def content_of(array: NDArray[Any]) -> bytes:
     return np.ascontiguousarray(array).tobytes()
 
 
-def _check_image(dataset: h5d.DatasetID, look: FirstLook) -> None:
-    check_dataset(dataset)
-    is_array = dataset.get_type().get_class() == h5t.INTEGER
-    outline = look.outline(str(dataset.dtype), dataset.shape) if is_array else None
-    with contextlib.suppress(MissingDependencyError):  # an image all the same, for all that can be told
-        look.check(outline or Raw(read_dataset(dataset)))
+def digest_of(content: bytes) -> bytes:
+    """Return a hash of the bytes of an image."""
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
+def digest_of_dataset(dataset: h5d.DatasetID) -> bytes:
+    """Return a hash of the decoded bytes of a dataset, or of the reason why they cannot be read."""
+    try:
+        return digest_of(_content(dataset))
+    except ObjectError as error:
+        return digest_of(str(error).encode())

@@ -15,11 +15,10 @@ from cellnet_sd.errors import CorruptFileError, MissingDependencyError
 from cellnet_sd.layout import Component
 from cellnet_sd.sources.facts import StoredForm
 from cellnet_sd.sources.guarded import in_child
-from cellnet_sd.sources.hdf5_objects import DAMAGE, open_file, open_member, read_dataset
+from cellnet_sd.sources.hdf5_objects import DAMAGE, open_file, open_member
 from cellnet_sd.sources.hdf5_scan import Scanner
 from cellnet_sd.sources.hdf5_walk import CellGroup, is_cell, stated_attributes, stated_datasets
-from cellnet_sd.sources.hdf5_wsi import content_of
-from cellnet_sd.sources.native_wsi import digest_of
+from cellnet_sd.sources.hdf5_wsi import digest_of_dataset
 
 
 class LeftCells(msgspec.Struct):
@@ -139,7 +138,7 @@ def _digests(file: Any, scanner: Scanner) -> list[bytes]:
         if number not in found:
             node = open_member(h5g.open(file.id, b"/"), f"{container}/{name}/{Component.WSI_PATCH}")
             assert isinstance(node, h5d.DatasetID)  # it has a number
-            found[number] = digest_of(content_of(read_dataset(node)))
+            found[number] = digest_of_dataset(node)
     return [found[number] for number in numbers]
 
 

@@ -3,8 +3,8 @@
 import contextlib
 import hashlib
 import itertools
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from cellnet_sd.layout import Component
 from cellnet_sd.problems import Problem
 from cellnet_sd.sources.base import Raw, Unreadable
 from cellnet_sd.sources.hdf5_objects import ObjectError
-from cellnet_sd.sources.hdf5_wsi import content_of
+from cellnet_sd.sources.hdf5_wsi import content_of, digest_of
 from cellnet_sd.sources.locations import Located
 from cellnet_sd.sources.native_grouping import combined
 from cellnet_sd.sources.native_values import Bytes, NeedsLibhdf5Error
@@ -24,7 +24,7 @@ from cellnet_sd.sources.native_values import Bytes, NeedsLibhdf5Error
 _PIECES: Final = 16
 _PIECE: Final = 256
 _NOWHERE: Final = ("none", "h5py", "unreadable")
-"""How what has no bytes of its own, or none that are known here, is stored."""
+"""Storage of what has no bytes of its own, or none whose place is known."""
 
 
 def number_images(
@@ -130,14 +130,11 @@ def _are_sure(stored: Bytes, located: Located, rows: NDArray[np.int64], images: 
 def _are_equal(stored: Bytes, located: Located, a: int, b: int) -> bool:
     """Whether the images of two cells are equal: they are where they are stored alike, which takes no decoding."""
     with contextlib.suppress(ObjectError):
-        if located.code[a] == located.code[b] and _as_stored(stored, located, a) == _as_stored(stored, located, b):
-            return True
+        if located.code[a] == located.code[b]:
+            pairs = zip(_as_stored(stored, located, a), _as_stored(stored, located, b), strict=False)
+            if all(np.array_equal(own, other) for own, other in pairs):
+                return True
     return _digest(stored, located, a) == _digest(stored, located, b)
-
-
-def digest_of(content: bytes) -> bytes:
-    """Return a hash of the bytes of an image."""
-    return hashlib.blake2b(content, digest_size=16).digest()
 
 
 def _digest(stored: Bytes, located: Located, row: int) -> bytes:
@@ -146,38 +143,40 @@ def _digest(stored: Bytes, located: Located, row: int) -> bytes:
         raw = stored.raw(located, row, with_attrs=False)
         content = b"" if raw is None or raw.value is None else content_of(raw.value)
     except NeedsLibhdf5Error:
-        content = _as_stored(stored, located, row)
+        content = b"".join(run.tobytes() for run in _as_stored(stored, located, row))
     except ObjectError as error:
         content = str(error).encode()
     return digest_of(content)
 
 
-def _as_stored(stored: Bytes, located: Located, row: int) -> bytes:
-    """Return the stored bytes of an image; of several chunks with where each lies and which filters it leaves out."""
+def _as_stored(stored: Bytes, located: Located, row: int) -> Iterator[NDArray[Any]]:
+    """Yield the stored bytes of an image; of several chunks first what is known of them."""
     place = located.place(row)
     if place is None or place.layout.storage in _NOWHERE:
-        return b""
+        return
     if place.chunks is None or place.layout.storage != "chunked":
-        return stored.run(place.address, place.size).tobytes()
+        yield stored.run(place.address, place.size)
+        return
     own = slice(place.address, place.address + place.size)
-    address, size, *rest = (place.chunks[name][own] for name in ("address", "size", "index", "mask"))
-    runs = map(stored.run, address.tolist(), size.tolist())
-    return b"".join([*(run.tobytes() for run in runs), *(column.tobytes() for column in rest)])
+    yield from (place.chunks[name][own] for name in ("size", "index", "mask"))
+    yield from map(stored.run, place.chunks["address"][own].tolist(), place.chunks["size"][own].tolist())
 
 
 def _fault(
     stored: Bytes, located: Located, row: int, left: Callable[[int], Raw | Unreadable | None], look: FirstLook
 ) -> str | None:
     """Return why a stored object is no image, `None` if it is one for all that can be told."""
+
+    def read() -> Raw | Unreadable:
+        try:
+            return stored.raw(located, row, with_attrs=False) or Raw()
+        except NeedsLibhdf5Error:
+            return left(row) or Raw()
+
     layout = located.layouts[located.code[row]]
     is_array = layout.kind == "number" and not layout.reason
     try:
-        try:
-            raw: Raw | Unreadable | None = look.outline(str(np.dtype(layout.dtype)), layout.shape) if is_array else None
-            raw = raw or stored.raw(located, row, with_attrs=False)
-        except NeedsLibhdf5Error:
-            raw = left(row)
-        look.check(raw or Raw())
+        look.check(str(np.dtype(layout.dtype)) if is_array else "", layout.shape, read)
     except MissingDependencyError:
         return None
     except ValueError as error:

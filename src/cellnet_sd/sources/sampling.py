@@ -16,7 +16,7 @@ _KEPT: Final = frozenset({Component.CELL_PATCH, Component.TISSUE_PATCH, Componen
 
 
 class Sampled:
-    """A source that keeps the patches and the CCC that it has given.
+    """A source that keeps the patches and the CCC that it has given one by one.
 
     Parameters
     ----------

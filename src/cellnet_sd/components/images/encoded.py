@@ -77,6 +77,8 @@ def sniff(data: bytes) -> str | None:
 def outline_of_bytes(data: bytes) -> NDArray[Any]:
     """Return what `decode_bytes` does, as its header states it: zeros in place of the pixels, which take no memory.
 
+    What Pillow was built without is decoded all the same.
+
     Raises
     ------
     NotAnImageError, MissingDependencyError
@@ -107,6 +109,7 @@ def decode_bytes(data: bytes) -> NDArray[Any]:
 
 
 def _known(data: bytes) -> _Format:
+    """Return the format that `data` begins with, which is one that is read."""
     if (known := _format(data)) is None:
         msg = f"{len(data):,} bytes that are no PNG, JPEG, TIFF, JPEG 2000, WebP or AVIF image"
         raise NotAnImageError(msg)
@@ -169,6 +172,7 @@ def _pixels(image: Any) -> NDArray[Any]:
 
 
 def _outline(image: Any) -> NDArray[Any]:
+    """Return what `_pixels` does, with zeros in place of the pixels."""
     mode, (width, height) = _mode(image), image.size
     channels = {"RGB": (3,), "RGBA": (4,)}.get(mode, ())
     return np.broadcast_to(np.zeros((), np.float32 if mode == "F" else np.uint8), (height, width, *channels))

@@ -1,6 +1,5 @@
 """One stored patch, in any of its spellings, to an array (H, W, C)."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -14,6 +13,7 @@ GREY: Final = "(H, W) arrays"
 CHANNELS_LAST: Final = "(H, W, C) arrays"
 CHANNELS_FIRST: Final = "(C, H, W) arrays"
 _CHANNELS: Final = (1, 3, 4)
+_PIXELS: Final = frozenset({"uint8", "float16", "float32", "float64", ">f2", ">f4", ">f8"})
 _LOOKED_AT: Final = 2**28
 """Bytes of whole images that are decoded to see whether they are images: deflated ones may be a thousand times more."""
 
@@ -36,17 +36,17 @@ class Reading(NamedTuple):
 
 
 def outline_of(dtype: str | None, shape: Sequence[int] | None) -> Raw | None:
-    """Return what reads as a patch of this dtype and shape does, without its pixels: zeros that take no memory.
+    """Return what reads as a whole image of this dtype and shape does, without its pixels: zeros that take no memory.
 
-    `None` where only the stored values tell: encoded bytes, and float, which may lie outside 0-1.
+    `None` where only what is stored tells, as of encoded bytes. Whether floats lie in 0-1 is not seen.
     """
-    if dtype != "uint8" or shape is None or len(shape) < 2:
+    if dtype not in _PIXELS or shape is None or len(shape) < 2:
         return None
-    return Raw(np.broadcast_to(np.zeros((), np.uint8), tuple(shape)))
+    return Raw(np.broadcast_to(np.zeros((), dtype), tuple(shape)))
 
 
 class FirstLook:
-    """Which of the whole images of a file are decoded when it is indexed: the first 256 MiB.
+    """Which of the whole images of a file are decoded when it is indexed: those that fit into 256 MiB, as they come.
 
     Damage of the others shows when they are read.
     """
@@ -54,20 +54,27 @@ class FirstLook:
     def __init__(self) -> None:
         self._left = _LOOKED_AT
 
-    def outline(self, dtype: str, shape: Sequence[int] | None) -> Raw | None:
-        """Return the outline of an array that is not decoded any more; `None` for what is."""
+    def check(self, dtype: str, shape: Sequence[int] | None, read: Callable[[], Raw | Unreadable]) -> None:
+        """See whether a stored object is an image: by its pixels, or by its form or header alone.
+
+        Parameters
+        ----------
+        dtype, shape
+            Of the dataset.
+        read
+            Returns what it stores.
+
+        Raises
+        ------
+        NotAnImageError, MissingDependencyError
+            As `read_patch`.
+        """
         outline = outline_of(dtype, shape)
-        return outline if outline is not None and self._is_over(math.prod(shape or ())) else None
-
-    def check(self, raw: Raw | Unreadable) -> None:
-        """Raise a `NotAnImageError` if a value is none; of encoded ones that are not decoded any more, headers tell."""
-        outline = outline_patch(raw).array
-        if _encoded(_value(raw)) is not None and not self._is_over(outline.nbytes):
-            read_patch(raw)
-
-    def _is_over(self, nbytes: int) -> bool:
-        self._left -= nbytes
-        return self._left < 0
+        raw = read() if outline is None else outline
+        nbytes = outline_patch(raw).array.nbytes
+        if nbytes <= self._left:
+            self._left -= nbytes
+            read_patch(raw if outline is None else read())
 
 
 def read_patch(raw: Raw | Unreadable) -> Reading:
