@@ -1,7 +1,7 @@
 """Scanning an HDF5 file: one pass over its cells that reads names, attributes, captions and how the rest is stored."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -209,9 +209,9 @@ class Scanner:
         numbers = np.array(self.wsi, dtype=np.int32)
         rows = np.flatnonzero(numbers >= 0)
         if not self.images.are_sure:
-            numbers[rows] = numbered_in_full([self._image(row) for row in rows.tolist()])
+            numbers[rows] = numbered_in_full(self._images(rows))
         _, first = np.unique(numbers[rows], return_index=True)
-        reasons = faults_of([self._image(row) for row in rows[first].tolist()])
+        reasons = faults_of(self._images(rows[first]))
         own = np.cumsum([reason is None for reason in reasons], dtype=np.int32) - 1
         for row, number in zip(rows.tolist(), numbers[rows].tolist(), strict=True):
             if (reason := reasons[number]) is not None:
@@ -219,12 +219,13 @@ class Scanner:
             numbers[row] = own[number] if reason is None else -1
         return numbers
 
-    def _image(self, row: int) -> h5d.DatasetID:
-        """Return the WSI image of a cell, which has a number."""
-        path = f"{self.containers[row]}/{self.names[row]}/{Component.WSI_PATCH}"
-        node = open_member(h5g.open(self.file.id, b"/"), path)
-        assert isinstance(node, h5d.DatasetID)
-        return node
+    def _images(self, rows: NDArray[np.int64]) -> Iterator[h5d.DatasetID]:
+        """Yield the WSI images of cells that have a number, each opened alone: libhdf5 keeps chunks of what is open."""
+        for row in rows.tolist():
+            path = f"{self.containers[row]}/{self.names[row]}/{Component.WSI_PATCH}"
+            node = open_member(h5g.open(self.file.id, b"/"), path)
+            assert isinstance(node, h5d.DatasetID)
+            yield node
 
     def _note_unknown(self, group: h5g.GroupID) -> None:
         names = {name.decode(errors="replace") for name in member_names(group)}

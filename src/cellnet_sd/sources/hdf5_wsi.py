@@ -2,7 +2,7 @@
 
 import contextlib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,7 +56,7 @@ class WsiImages:
         return all(first == last or digest_of_dataset(first) == digest_of_dataset(last) for first, last in pairs)
 
 
-def numbered_in_full(datasets: Sequence[h5d.DatasetID]) -> NDArray[np.int32]:
+def numbered_in_full(datasets: Iterable[h5d.DatasetID]) -> NDArray[np.int32]:
     """Return the numbers of stored objects by all their bytes, as they are met."""
     of_content: dict[bytes, int] = {}
     of_address: dict[int, int] = {}
@@ -69,7 +69,7 @@ def numbered_in_full(datasets: Sequence[h5d.DatasetID]) -> NDArray[np.int32]:
     return np.array(numbers, dtype=np.int32)
 
 
-def faults_of(datasets: Sequence[h5d.DatasetID]) -> list[str | None]:
+def faults_of(datasets: Iterable[h5d.DatasetID]) -> list[str | None]:
     """Return why stored objects are no images, `None` for those that are for all that can be told."""
     look = FirstLook()
     return [_fault(dataset, look) for dataset in datasets]
