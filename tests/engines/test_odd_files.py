@@ -127,6 +127,14 @@ def _padded_with_spaces(root: h5py.File) -> None:
         made.write(h5py.h5s.ALL, h5py.h5s.ALL, np.array(b"abc         ", "S12"), mtype=kind)
 
 
+def _texts_that_are_filled_in(root: h5py.File) -> None:
+    kind = h5py.string_dtype()
+    for name in CELLS[:2]:
+        _swap(root[name], "caption.txt", shape=(1,), dtype=kind, chunks=(1,), fillvalue="never written")
+    _swap(root[CELLS[2]], "caption.txt", shape=(), dtype=kind, fillvalue="nor this")
+    _swap(root[CELLS[3]], "attributes.json", shape=(1,), dtype=kind, fillvalue='{"tissue": "filled in"}')
+
+
 Change = Callable[[h5py.File], None]
 CHANGES: dict[Change, str] = {
     # and what `info` says of it
@@ -146,6 +154,7 @@ CHANGES: dict[Change, str] = {
     _attributes_one_by_one_with_an_enum: "attributes of a type that is not known: 6",
     _attributes_one_by_one_of_a_named_type: "shared message: 42",
     _padded_with_spaces: "datatype: 3",
+    _texts_that_are_filled_in: "fill value: 4",
 }
 
 

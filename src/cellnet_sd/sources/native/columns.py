@@ -112,12 +112,17 @@ class Columns:
         for column, values, why in (
             (objects.dtype, known.dtypes.values, Reason.DATATYPE),
             (objects.filters, known.filters.values, Reason.FILTER_VERSION),
-            (objects.fill, known.fills.values, Reason.FILL_VERSION),
+            (objects.fill, known.fills.values, Reason.FILL_VALUE),
         ):
             if None in values:
                 unknown = np.array([*(value is None for value in values), False])[column]
                 unknown &= kind == Kind.DATASET
                 reason[unknown], kind[unknown] = why, Kind.FALLBACK
+        is_filled = np.array([*(any(value or b"") for value in known.fills.values), False])
+        if is_filled.any():  # values of variable length that are filled in lie where only libhdf5 looks
+            varies = [value is not None and value.kind.startswith("vlen") for value in known.dtypes.values]
+            unknown = is_filled[objects.fill] & np.array([*varies, False])[objects.dtype] & (kind == Kind.DATASET)
+            reason[unknown], kind[unknown] = Reason.FILL_VALUE, Kind.FALLBACK
         return objects
 
 
