@@ -151,8 +151,8 @@ def _split(signal: _Signal, wsi: NDArray[np.int32], stem: str) -> _Signal:
     """Split the slides that hold cells of more than one WSI image: no slide has two."""
     codes = np.asarray(signal.labels.codes)
     pairs = pd.DataFrame({"slide": codes, "wsi": wsi}).drop_duplicates()
-    images = pairs[pairs.wsi >= 0].groupby("slide")["wsi"].nunique()
-    mixed = set(images.index[images > 1])
+    own = pairs.slide[pairs.wsi >= 0]
+    mixed = set(own[own.duplicated()])
     if not mixed:
         return signal
     base = [*map(str, signal.labels.categories), stem]  # -1, no label, is the last

@@ -48,9 +48,16 @@ class Label(msgspec.Struct, tag="label", frozen=True):
 
     def column(self, values: Values, present: NDArray[np.bool_]) -> pd.Series:
         """Return a categorical with text categories, in order of the alphabet."""
+        codes, categories = self.coded(values)
+        spread = np.full(len(present), -1, codes.dtype)
+        spread[present] = codes
+        return pd.Series(pd.Categorical.from_codes(spread, categories=categories))
+
+    def coded(self, values: Values) -> tuple[NDArray[np.int64], pd.Index]:
+        """Return the category of each value, as its number, and the categories."""
         texts = [value if isinstance(value, str) else to_json(value) for value in values]
-        categories = pd.Index(sorted(set(texts)), dtype="str")  # text even where there are none
-        return pd.Series(pd.Categorical(_spread(texts, present, None), categories=categories))
+        number = {text: at for at, text in enumerate(sorted(set(texts)))}
+        return np.array([number[text] for text in texts], np.int64), pd.Index(list(number), dtype="str")
 
     def values(self, column: Iterable[Any]) -> list[Any]:
         """Return the values that the categories stand for."""

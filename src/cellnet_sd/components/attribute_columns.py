@@ -129,9 +129,8 @@ class StoredAttribute:
         return self.codec.column([self.distinct[code] for code in self.codes[self.present]], self.present).array
 
     def _labels(self, codec: Label) -> Column:
-        categorical = codec.column(self.distinct, np.ones(len(self.distinct), bool)).array
-        codes = np.append(categorical.codes, -1).astype(np.int64)[self.codes]
-        return pd.Categorical.from_codes(codes, categories=categorical.categories)
+        codes, categories = codec.coded(self.distinct)
+        return pd.Categorical.from_codes(np.append(codes, -1)[self.codes], categories=categories)
 
     def exceptions(self) -> dict[str, str | None]:
         """Return what the column would not spell as stored, by row: JSON text, or `None` where the key is absent."""

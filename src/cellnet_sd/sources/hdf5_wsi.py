@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,6 @@ from h5py import h5d, h5o
 from numpy.typing import NDArray
 
 from cellnet_sd.components.images.spelling import FirstLook
-from cellnet_sd.errors import MissingDependencyError
 from cellnet_sd.sources.base import Raw
 from cellnet_sd.sources.hdf5_objects import ObjectError, read_dataset
 
@@ -72,17 +72,11 @@ def numbered_in_full(datasets: Iterable[h5d.DatasetID]) -> NDArray[np.int32]:
 def faults_of(datasets: Iterable[h5d.DatasetID]) -> list[str | None]:
     """Return why stored objects are no images, `None` for those that are for all that can be told."""
     look = FirstLook()
-    return [_fault(dataset, look) for dataset in datasets]
+    return [look.fault(str(dataset.dtype), dataset.shape, partial(_raw, dataset)) for dataset in datasets]
 
 
-def _fault(dataset: h5d.DatasetID, look: FirstLook) -> str | None:
-    try:
-        look.check(str(dataset.dtype), dataset.shape, lambda: Raw(read_dataset(dataset)))
-    except MissingDependencyError:
-        return None
-    except ValueError as error:
-        return str(error)
-    return None
+def _raw(dataset: h5d.DatasetID) -> Raw:
+    return Raw(read_dataset(dataset))
 
 
 def sampled_signature(dataset: h5d.DatasetID) -> Signature:

@@ -4,6 +4,8 @@ A file of millions of objects has a handful of ways to store one: `Layout`. An o
 size. Groups add their members, and datasets of several chunks their chunks, in lists of as many as there are.
 """
 
+import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
@@ -88,8 +90,8 @@ class Layout(msgspec.Struct, frozen=True):
 
     @property
     def n_elements(self) -> int:
-        """How many elements a dataset has."""
-        return int(np.prod(self.shape or (), dtype=np.int64)) if self.shape is not None else 0
+        """How many elements a dataset has; of an impossible shape, as many as 64 bits count."""
+        return 0 if self.shape is None else min(math.prod(self.shape), sys.maxsize)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Decoding single stored objects from the bytes of a file, without libhdf5: where they are is known."""
 
+import math
 import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -144,7 +145,7 @@ class Bytes:
         """Return the elements of a chunked dataset, (*shape, width)."""
         layout = place.layout
         shape, chunk = layout.shape or (), layout.chunk
-        nbytes = int(np.prod(chunk, dtype=np.int64)) * width
+        nbytes = math.prod(chunk) * width
         if layout.storage == "single":
             data = undone(self.run(place.address, place.size), layout.filters, layout.mask, nbytes)
             whole = np.frombuffer(data, np.uint8).reshape(*chunk, width)
@@ -170,9 +171,7 @@ class Bytes:
         if len(beyond_the_file(sizes, self.buf.size)):
             msg = f"its references name {sizes.sum():,} bytes, more than the file has"
             raise ObjectError(msg)
-        data, offsets = self.gathered(positions, sizes)
-        runs = data.tobytes()
-        return self._varying(layout, [runs[start:stop] for start, stop in pairwise(offsets.tolist())])
+        return self._varying(layout, _runs(*self.gathered(positions, sizes)))
 
     def resolve(
         self, references: NDArray[np.uint8], item_sizes: NDArray[np.int64]
@@ -207,6 +206,14 @@ class Bytes:
         for at, run in enumerate(runs if layout.kind != "vlen text" else []):
             out[at] = np.frombuffer(run, _dtype(layout))  # one by one: NumPy would take arrays of one length apart
         return out.reshape(layout.shape or ())
+
+
+def _runs(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> list[bytes]:
+    """Return runs of bytes that follow one another."""
+    if len(offsets) > 1 and data.all():  # as names are: to cut them out one by one takes three times as long
+        return np.insert(data, offsets[1:-1], 0).tobytes().split(b"\0")
+    joined = data.tobytes()
+    return [joined[start:stop] for start, stop in pairwise(offsets.tolist())]
 
 
 def up_to_nul(text: bytes) -> bytes:

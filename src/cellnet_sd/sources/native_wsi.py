@@ -11,7 +11,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cellnet_sd.components.images.spelling import FirstLook
-from cellnet_sd.errors import MissingDependencyError
 from cellnet_sd.layout import Component
 from cellnet_sd.problems import Problem
 from cellnet_sd.sources.base import Raw, Unreadable
@@ -175,10 +174,4 @@ def _fault(
 
     layout = located.layouts[located.code[row]]
     is_array = layout.kind == "number" and not layout.reason
-    try:
-        look.check(str(np.dtype(layout.dtype)) if is_array else "", layout.shape, read)
-    except MissingDependencyError:
-        return None
-    except ValueError as error:
-        return str(error)
-    return None
+    return look.fault(str(np.dtype(layout.dtype)) if is_array else "", layout.shape, read)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellnet_sd.components.images.encoded import NotAnImageError, decode_bytes, outline_of_bytes, sniff
+from cellnet_sd.errors import MissingDependencyError
 from cellnet_sd.sources.base import Raw, Unreadable
 
 GREY: Final = "(H, W) arrays"
@@ -54,8 +55,8 @@ class FirstLook:
     def __init__(self) -> None:
         self._left = _LOOKED_AT
 
-    def check(self, dtype: str, shape: Sequence[int] | None, read: Callable[[], Raw | Unreadable]) -> None:
-        """See whether a stored object is an image: by its pixels, or by its form or header alone.
+    def fault(self, dtype: str, shape: Sequence[int] | None, read: Callable[[], Raw | Unreadable]) -> str | None:
+        """Return why a stored object is no image; `None` if it is one, for all that can be told.
 
         Parameters
         ----------
@@ -63,12 +64,17 @@ class FirstLook:
             Of the dataset.
         read
             Returns what it stores.
-
-        Raises
-        ------
-        NotAnImageError, MissingDependencyError
-            As `read_patch`.
         """
+        try:
+            self._look(dtype, shape, read)
+        except MissingDependencyError:
+            return None
+        except ValueError as error:
+            return str(error)
+        return None
+
+    def _look(self, dtype: str, shape: Sequence[int] | None, read: Callable[[], Raw | Unreadable]) -> None:
+        """Look at a stored object as at an image: at its pixels, or at its form or header alone."""
         outline = outline_of(dtype, shape)
         raw = read() if outline is None else outline
         nbytes = outline_patch(raw).array.nbytes
