@@ -84,11 +84,8 @@ def outline_of_bytes(data: bytes) -> NDArray[Any]:
     NotAnImageError, MissingDependencyError
         As `decode_bytes`, but for damage behind the header.
     """
-    known = _known(data)
-    if known.feature is None or _pillow_has(known.feature):
-        return _with_pillow(known, data, _outline)
-    decoded = _with_imagecodecs(known, data)
-    return np.broadcast_to(np.zeros((), decoded.dtype), decoded.shape)
+    outline = _opened(data, _outline)
+    return np.broadcast_to(np.zeros((), outline.dtype), outline.shape)  # imagecodecs has decoded them
 
 
 def decode_bytes(data: bytes) -> NDArray[Any]:
@@ -102,18 +99,17 @@ def decode_bytes(data: bytes) -> NDArray[Any]:
     MissingDependencyError
         Where Pillow was built without the format and imagecodecs is not installed.
     """
-    known = _known(data)
-    if known.feature is None or _pillow_has(known.feature):
-        return _with_pillow(known, data, _pixels)
-    return _with_imagecodecs(known, data)
+    return _opened(data, _pixels)
 
 
-def _known(data: bytes) -> _Format:
-    """Return the format that `data` begins with, which is one that is read."""
+def _opened(data: bytes, read: Callable[[Any], NDArray[Any]]) -> NDArray[Any]:
+    """Return what `read` makes of an image that Pillow opens; of one that only imagecodecs knows, its pixels."""
     if (known := _format(data)) is None:
         msg = f"{len(data):,} bytes that are no PNG, JPEG, TIFF, JPEG 2000, WebP or AVIF image"
         raise NotAnImageError(msg)
-    return known
+    if known.feature is None or _pillow_has(known.feature):
+        return _with_pillow(known, data, read)
+    return _with_imagecodecs(known, data)
 
 
 def _format(data: bytes) -> _Format | None:

@@ -1,5 +1,6 @@
 """The results of a pass over cells, as columns of compact dtypes and tables of what their codes stand for."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from threading import Lock
@@ -109,21 +110,31 @@ class Columns:
         wide[_MASK] = np.maximum(wide[_MASK], 0)
         columns = [kind, reason, storage, *final, attributes, *wide]
         objects = Objects(**dict(zip((column.name for column in fields(Objects)), columns, strict=True)))
-        for column, values, why in (
-            (objects.dtype, known.dtypes.values, Reason.DATATYPE),
-            (objects.filters, known.filters.values, Reason.FILTER_VERSION),
-            (objects.fill, known.fills.values, Reason.FILL_VALUE),
-        ):
-            if None in values:
-                unknown = np.array([*(value is None for value in values), False])[column]
-                unknown &= kind == Kind.DATASET
-                reason[unknown], kind[unknown] = why, Kind.FALLBACK
-        is_filled = np.array([*(any(value or b"") for value in known.fills.values), False])
-        if is_filled.any():  # values of variable length that are filled in lie where only libhdf5 looks
-            varies = [value is not None and value.kind.startswith("vlen") for value in known.dtypes.values]
-            unknown = is_filled[objects.fill] & np.array([*varies, False])[objects.dtype] & (kind == Kind.DATASET)
-            reason[unknown], kind[unknown] = Reason.FILL_VALUE, Kind.FALLBACK
+        for unknown, why in _not_known(objects, known):
+            unknown &= kind == Kind.DATASET
+            reason[unknown], kind[unknown] = why, Kind.FALLBACK
         return objects
+
+
+def _not_known(objects: Objects, known: "Known") -> Iterator[tuple[NDArray[np.bool_], Reason]]:
+    """Yield which objects have messages that say what is not known here, and of which kind these are."""
+    dtypes, fills = known.dtypes.values, known.fills.values
+    for column, values, why in (
+        (objects.dtype, dtypes, Reason.DATATYPE),
+        (objects.filters, known.filters.values, Reason.FILTER_VERSION),
+        (objects.fill, fills, Reason.FILL_VALUE),
+    ):
+        if None in values:
+            yield _those([value is None for value in values], column), why
+    filled = [any(value or b"") for value in fills]
+    if any(filled):  # values of variable length that are filled in lie where only libhdf5 looks
+        varies = [value is not None and value.kind.startswith("vlen") for value in dtypes]
+        yield _those(filled, objects.fill) & _those(varies, objects.dtype), Reason.FILL_VALUE
+
+
+def _those(flags: list[bool], column: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Return the flag of each object by its code, false where it has none."""
+    return np.array([*flags, False])[column]
 
 
 _GROUPS: Final = (codes.F_KIND, codes.F_DTYPE, codes.F_HEADER, codes.F_NAME)
