@@ -244,4 +244,4 @@ def test_who_is_quick_runs_until_it_took_long_enough(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(timing, "_timed", lambda contender, _spare: contender.cells)
     contenders = [timing.Contender(name, cells, list) for name, cells in (("quick", 0), ("slow", 5), ("slower", 13))]
     runs = {name: len(each.runs) for name, each in timing.race(contenders, 2, 12).items()}
-    assert runs == {"quick": 20, "slow": 3, "slower": 2}
+    assert runs == {"quick": 100, "slow": 3, "slower": 2}
