@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cellnet_sd.buffers import bytes_of
+
 _DIGITS = re.compile(r"([0-9]+)")
 
 
@@ -33,7 +35,7 @@ def natural_order(names: Any) -> NDArray[np.int64]:
     import pyarrow as pa
 
     names = names.cast(pa.large_string())
-    chars, bounds = _text_of(names)
+    chars, bounds = bytes_of(names)
     alike = _are_alike(chars, bounds)
     if np.count_nonzero(~alike) <= _FEW:
         rows = np.flatnonzero(alike)
@@ -52,15 +54,6 @@ _WIDEST = 256
 """Bytes of a key, of whose numbers the lengths are one byte."""
 _MOST_ZEROS = 255
 """Zeros before a number: one byte too."""
-
-
-def _text_of(names: Any) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return the bytes of names one after another, and where each begins and the last ends."""
-    _, offsets, data = names.buffers()
-    if data is None or not len(names):
-        return np.empty(0, np.uint8), np.zeros(len(names) + 1, np.int64)
-    bounds = np.frombuffer(offsets, np.int64)[names.offset : names.offset + len(names) + 1]
-    return np.frombuffer(data, np.uint8)[bounds[0] : bounds[-1]], bounds - bounds[0]
 
 
 def _order(keys: NDArray[np.uint64]) -> NDArray[np.int64]:

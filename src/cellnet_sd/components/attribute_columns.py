@@ -5,7 +5,6 @@ distinct: those in plain spelling are read by Arrow, all at once.
 """
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cellnet_sd import keys
+from cellnet_sd.buffers import bytes_of, read_only
 from cellnet_sd.components.attribute_codecs import (
     Codec,
     Json,
@@ -38,13 +38,7 @@ type Column = NDArray[Any] | pd.api.extensions.ExtensionArray
 """The values of a column: there may be very many, and a `Series` of each takes longer than all the rest."""
 
 _STR = pd.api.types.pandas_dtype("str")
-_OF_NUMBERS = re.compile("^$|[-.0-9]")
 _PARSERS = {CELL_DIAMETER: Length.parse, **dict.fromkeys(OBSM, Position.parse)}
-_WHOLE = r"0|-?[1-9]\d{0,10}"
-_FRACTION = r"-?(?:0|[1-9]\d{0,10})\.\d{0,3}[1-9]"
-_PLAIN = {True: f"{_WHOLE}|{_FRACTION}", False: rf"(?:{_WHOLE})\.0|{_FRACTION}"}
-"""Numbers that `Position` spells again as they are, by whether it writes whole ones without a point: at most 15 digits
-and none beyond 0.0001, where `repr` would change to exponents."""
 
 
 @dataclass(frozen=True)
@@ -247,21 +241,16 @@ def _length(value: Any) -> float:
 
 def _plain_positions(values: Values) -> NDArray[np.float64]:
     """Return the positions that are spelled like the first one and come out the same when spelled again; NaN else."""
-    import pyarrow.compute as pc
+    from cellnet_sd.sources.native.pairs import read_pairs
 
     pairs = np.full((len(values), 2), math.nan)
     first = _first_position(values)
     if first is None or first.template in ("list", "dict"):
         return pairs
-    number = _PLAIN[first.integral]
-    before, between, after = first.template.split("{}")
-    if _OF_NUMBERS.search(between):
-        return pairs
-    pattern = rf"^{re.escape(before)}(?:{number}){re.escape(between)}(?:{number}){re.escape(after)}$"
-    plain = pc.fill_null(pc.match_substring_regex(values.array, pattern), fill_value=False)
-    inside = pc.utf8_slice_codeunits(values.array.filter(plain), len(before), -len(after) or None)
-    numbers = pc.split_pattern(inside, between).flatten().cast("double").to_numpy(zero_copy_only=False)
-    pairs[plain.to_numpy(zero_copy_only=False)] = numbers.reshape(-1, 2)
+    around = [text.encode() for text in first.template.split("{}")]
+    parts = np.cumsum([0, *map(len, around)])
+    read_pairs(*bytes_of(values.array), read_only(b"".join(around)), parts, int(not first.integral), pairs)
+    pairs[~values.present] = math.nan
     return pairs
 
 

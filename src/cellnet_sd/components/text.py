@@ -94,16 +94,18 @@ def text_list(value: Any) -> list[str] | None:
     types = set(map(type, items))
     if not types <= {bytes, str}:
         return None
-    if types == {bytes} and (texts := _decoded_at_once(items)) is not None:
+    if types <= {str}:
+        return items
+    if types == {bytes} and (texts := decoded_at_once(b"\0".join(items), len(items))) is not None:
         return texts
     return [decode_text(item) for item in items]
 
 
-def _decoded_at_once(items: list[bytes]) -> list[str] | None:
-    """Return many names as text; `None` if one is not plain UTF-8, and they are to be decoded one by one."""
+def decoded_at_once(joined: bytes, n: int) -> list[str] | None:
+    """Return `n` texts that are joined by NULs; `None` if one is not plain UTF-8: they are to be read one by one."""
     try:
-        joined = b"\0".join(items).decode()
+        text = joined.decode()
     except UnicodeDecodeError:
         return None
-    texts = joined.split("\0")
-    return texts if len(texts) == len(items) and "\ufeff" not in joined else None
+    texts = text.split("\0")
+    return texts if len(texts) == n and "\ufeff" not in text else None

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
@@ -16,7 +16,7 @@ from cellnet_sd.sources.locations import CHUNK_COLUMNS, NULL, Filter, Layout, Lo
 from cellnet_sd.sources.native.codes import Kind, Reason, Storage
 from cellnet_sd.sources.native.columns import Objects
 from cellnet_sd.sources.native.scan import Batch, NativeScan
-from cellnet_sd.sources.native_grouping import combined, combined_lists, distinct_runs
+from cellnet_sd.sources.native_grouping import combined, combined_lists, distinct_runs, runs_of_equals
 from cellnet_sd.sources.native_values import Bytes, damage, up_to_nul
 
 Ints = NDArray[np.int64]
@@ -81,16 +81,17 @@ class LocatedBatch:
         keep_attrs = what == Component.CCC
         layouts, code = self._layouts(objects, attrs, names, what, keep_attrs=keep_attrs)
         known = dict(zip(layouts, range(len(layouts)), strict=True))
-        members = self._members(slot, rows, known, keep_attrs=keep_attrs) if len(rows) else None
+        inside = self.batch.members.objects.take(rows)
+        members = self._members(slot, rows, inside, known, keep_attrs=keep_attrs) if len(rows) else None
         address, size = self._place(objects)
-        chunks, address = self._chunks(objects, slot, rows, address)
+        chunks, address = self._chunks(objects, slot, rows, inside, address)
         if members is not None and chunks is not None:
-            members = self._with_chunks(members, rows)
+            members = _with_chunks(members, inside)
         return Located(tuple(known), code, address, size, self._names, members, chunks)
 
     def loose(self, rows: NDArray[np.intp]) -> list[Place | None]:
         """Return where members are that lie in cells without being a component."""
-        objects = _taken(self.batch.members.objects, rows)
+        objects = self.batch.members.objects.take(rows)
         none = np.full(len(rows), -1, np.int32)
         layouts, code = self._layouts(objects, none, none, "member", keep_attrs=False)
         columns = {name: getattr(self.batch.chunks, name) for name in CHUNK_COLUMNS}
@@ -214,11 +215,14 @@ class LocatedBatch:
         within = np.where(members.order >= 0, members.order, rank[members.name])
         return np.lexsort((within, members.parent, depth, owner))
 
+    @cached_property
+    def _ends(self) -> Ints:
+        """Where the members in each component of all cells begin among the sorted ones, and the last end."""
+        return np.searchsorted(self._owner[self._sorted], np.arange(len(Component) + 2) * len(self))
+
     def _rows_of(self, slot: int) -> NDArray[np.intp]:
         """Return the members in one component of all cells, cell by cell."""
-        n = len(self)
-        ends = np.searchsorted(self._owner[self._sorted], [slot * n, (slot + 1) * n])
-        return self._sorted[ends[0] : ends[1]]
+        return self._sorted[self._ends[slot] : self._ends[slot + 1]]
 
     @cached_property
     def _names(self) -> tuple[str, ...]:
@@ -230,7 +234,7 @@ class LocatedBatch:
         members = self.batch.members
         direct = np.flatnonzero(members.parent >= len(self))
         order = direct[np.lexsort((members.name[direct], members.parent[direct]))]
-        parents, counts = np.unique(members.parent[order], return_counts=True)
+        parents, counts = runs_of_equals(members.parent[order])
         codes, firsts = combined_lists(counts, members.name[order].astype(np.int64))
         of_parent = np.full((1 + len(Component)) * len(self), -1, np.int32)
         of_parent[parents] = codes
@@ -238,9 +242,11 @@ class LocatedBatch:
         lists = [members.name[order[starts[at] : starts[at] + counts[at]]] for at in firsts]
         return of_parent, [tuple(sorted(self._names[code] for code in names)) for names in lists]
 
-    def _members(self, slot: int, rows: NDArray[np.intp], known: dict[Layout, int], *, keep_attrs: bool) -> Ragged:
+    def _members(
+        self, slot: int, rows: NDArray[np.intp], objects: Objects, known: dict[Layout, int], *, keep_attrs: bool
+    ) -> Ragged:
+        """Return the members at `rows`, which are `objects`, cell by cell; add their layouts to the `known` ones."""
         members = self.batch.members
-        objects = _taken(members.objects, rows)
         attrs = self._attribute_sets[1][rows]
         layouts, code = self._layouts(objects, attrs, np.full(len(rows), -1, np.int32), "member", keep_attrs=keep_attrs)
         final = np.array([*(known.setdefault(layout, len(known)) for layout in layouts), -1], np.int32)
@@ -257,11 +263,11 @@ class LocatedBatch:
 
     # --- chunks ------------------------------------------------------------------------------------------------------
 
-    def _chunks(self, objects: Objects, slot: int, rows: NDArray[np.intp], address: Ints) -> tuple[Ragged | None, Ints]:
+    def _chunks(
+        self, objects: Objects, slot: int, rows: NDArray[np.intp], members: Objects, address: Ints
+    ) -> tuple[Ragged | None, Ints]:
         """Return the chunks of a component and its members, cell by cell, and the addresses that count in them."""
-        several = np.flatnonzero((objects.kind == Kind.DATASET) & (objects.storage == Storage.CHUNKED))
-        members = _taken(self.batch.members.objects, rows)
-        inside = np.flatnonzero((members.kind == Kind.DATASET) & (members.storage == Storage.CHUNKED))
+        several, inside = objects.in_chunks(), members.in_chunks()
         if not len(several) and not len(inside):
             return None, address
         owner = np.concatenate([several, self._owner[rows[inside]] - slot * len(self)])
@@ -274,18 +280,6 @@ class LocatedBatch:
         columns = {name: getattr(self.batch.chunks, name)[at] for name in CHUNK_COLUMNS}
         address[several] = 0  # a component's own chunks come first
         return Ragged(offsets, columns), address
-
-    def _with_chunks(self, members: Ragged, rows: NDArray[np.intp]) -> Ragged:
-        """Return members whose addresses count in their cell's list of chunks."""
-        objects = _taken(self.batch.members.objects, rows)
-        inside = np.flatnonzero((objects.kind == Kind.DATASET) & (objects.storage == Storage.CHUNKED))
-        cell = np.searchsorted(members.offsets, inside, side="right") - 1
-        count = objects.chunk_count[inside]
-        before = np.cumsum(count) - count
-        first = np.searchsorted(cell, cell, side="left")
-        address = members.columns["address"].copy()
-        address[inside] = before - before[first] if len(inside) else 0
-        return Ragged(members.offsets, {**members.columns, "address": address})
 
     # --- attributes --------------------------------------------------------------------------------------------------
 
@@ -301,7 +295,7 @@ class LocatedBatch:
         chosen = np.flatnonzero((parent >= len(self)) | (parent < 0))
         chosen = chosen[np.argsort(parent[chosen], kind="stable")]
         values, value_of = self.attribute_values(chosen)
-        parents, counts = np.unique(parent[chosen], return_counts=True)
+        parents, counts = runs_of_equals(parent[chosen])
         codes, firsts = combined_lists(counts, values.astype(np.int64))
         of_slot = np.full((1 + len(Component)) * len(self), -1, np.int32)
         of_member = np.full(len(self.batch.members.parent), -1, np.int32)
@@ -390,5 +384,13 @@ class LocatedBatch:
             yield cell, [values[code] for code in own.tolist()]
 
 
-def _taken(objects: Objects, rows: NDArray[np.intp]) -> Objects:
-    return Objects(*(getattr(objects, column.name)[rows] for column in fields(Objects)))
+def _with_chunks(members: Ragged, objects: Objects) -> Ragged:
+    """Return members, which are `objects`, whose addresses count in their cell's list of chunks."""
+    inside = objects.in_chunks()
+    cell = np.searchsorted(members.offsets, inside, side="right") - 1
+    count = objects.chunk_count[inside]
+    before = np.cumsum(count) - count
+    first = np.searchsorted(cell, cell, side="left")
+    address = members.columns["address"].copy()
+    address[inside] = before - before[first] if len(inside) else 0
+    return Ragged(members.offsets, {**members.columns, "address": address})

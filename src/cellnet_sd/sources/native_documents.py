@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from cellnet_sd.buffers import bytes_of
 from cellnet_sd.components.attributes import MOST_VALUES, parse_document
 from cellnet_sd.components.documents import Document, Documents, check_keys, check_places
 from cellnet_sd.sources.native_templates import cut_out
@@ -99,9 +100,8 @@ def _batches(array: "pa.Array") -> Iterator[tuple[int, int]]:
 
 def _documents(array: "pa.Array", rows: list[int], faults: dict[int, str]) -> list[Document | None]:
     """Return the documents of JSON texts without a null among them."""
-    _, offsets_buffer, data = array.buffers()
-    offsets = np.frombuffer(offsets_buffer, np.int64)[array.offset : array.offset + len(array) + 1].tolist()
-    view = memoryview(data) if data is not None else memoryview(b"")
+    data, bounds = bytes_of(array)
+    view, offsets = memoryview(data), bounds.tolist()
     decode = msgspec.json.Decoder().decode
     documents: list[Document | None] = []
     for at, row in enumerate(rows):

@@ -22,7 +22,6 @@ from cellnet_sd.sources.locations import Layout, Located
 from cellnet_sd.sources.native_packing import PackedRows
 from cellnet_sd.sources.native_values import (
     DEFLATE,
-    Buffer,
     Bytes,
     NeedsLibhdf5Error,
     inflated,
@@ -32,6 +31,7 @@ from cellnet_sd.sources.native_values import (
 )
 
 if TYPE_CHECKING:
+    from cellnet_sd.buffers import Buffer
     from cellnet_sd.sources.native_ranges import PutRows, RemoteBytes
 
 Ints = NDArray[np.int64]

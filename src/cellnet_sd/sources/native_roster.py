@@ -195,7 +195,7 @@ def _stated_datasets(scan: NativeScan, stored: Bytes, paths: list[str]) -> list[
         place = own.place(at)
         assert place is not None  # it is a dataset
         try:
-            values.append((other, stored.array(place)))
+            values.append((other, stored.array(place, decoded=True)))
         except NeedsLibhdf5Error:
             values.append((other, None))
         except ObjectError as error:

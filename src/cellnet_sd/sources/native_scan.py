@@ -303,7 +303,7 @@ class _PartReader:
                 listed = (
                     None
                     if place is None or place.layout.storage == "group"
-                    else text_list(self.cells.stored.array(place))
+                    else text_list(self.cells.stored.array(place, decoded=True))
                 )
             except NeedsLibhdf5Error:
                 self.left_genes.append(cell)

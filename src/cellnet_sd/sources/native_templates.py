@@ -14,10 +14,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from cellnet_sd.buffers import bytes_of
 from cellnet_sd.components.documents import Documents, Kind, Values, check_keys
 from cellnet_sd.sources.native.codes import CTX_SIZE
 from cellnet_sd.sources.native.templates import BOOL, FRACTION, INTEGER, NULL, STRING, match
-from cellnet_sd.sources.native_values import Bytes, read_only
+from cellnet_sd.sources.native_values import Bytes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -145,13 +146,9 @@ def cut_out(array: "pa.Array") -> tuple[list[Cut], Ints]:
     array
         Arrow `large_string` without nulls.
     """
-    _, offsets_buffer, data = array.buffers()
     cuts: list[Cut] = []
     rest = np.arange(len(array))
-    if data is None:
-        return cuts, rest
-    texts = read_only(data)
-    offsets = np.frombuffer(offsets_buffer, np.int64)[array.offset : array.offset + len(array) + 1]
+    texts, offsets = bytes_of(array)
     while len(rest) >= _WORTHWHILE and len(cuts) < _MOST:
         template = Template.of(array[int(rest[0])].as_py())
         cut = None if template is None else template.cut(texts, offsets, rest)

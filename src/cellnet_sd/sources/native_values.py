@@ -2,7 +2,7 @@
 
 import math
 import mmap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +12,8 @@ import numpy as np
 from deflate import DeflateError, zlib_decompress
 from numpy.typing import NDArray
 
+from cellnet_sd.buffers import Buffer, read_only
+from cellnet_sd.components.text import decoded_at_once
 from cellnet_sd.sources.allowance import MAX_INFLATION, beyond_the_file
 from cellnet_sd.sources.base import Raw
 from cellnet_sd.sources.hdf5_objects import ObjectError
@@ -21,7 +23,6 @@ DEFLATE, SHUFFLE, FLETCHER32 = 1, 2, 3
 DECODED: Final = frozenset({DEFLATE, SHUFFLE, FLETCHER32})
 """Filters that are undone here; the others go through libhdf5."""
 _CHECKSUM: Final = 4
-Buffer = bytes | bytearray | memoryview | NDArray[np.uint8]
 
 
 class NeedsLibhdf5Error(ObjectError):
@@ -105,8 +106,11 @@ class Bytes:
     def _dataset(self, place: Place, *, with_attrs: bool) -> Raw:
         return Raw(self.array(place), _attrs(place.layout) if with_attrs else {})
 
-    def array(self, place: Place) -> NDArray[Any]:
-        """Return the array of a dataset in its stored dtype; values of variable length as `bytes` or arrays."""
+    def array(self, place: Place, *, decoded: bool = False) -> NDArray[Any]:
+        """Return the array of a dataset in its stored dtype; values of variable length as `bytes` or arrays.
+
+        If `decoded`, texts of variable length are `str` where all of them are plain UTF-8: that is quicker for many.
+        """
         layout = place.layout
         if layout.reason and layout.storage != "h5py":  # what keeps it from being read here is no fault
             raise ObjectError(layout.reason)
@@ -117,7 +121,10 @@ class Bytes:
             return self._varying(layout, [self.run(place.address, place.size).tobytes()])
         stored = self._elements(place)
         if layout.kind.startswith("vlen"):
-            return self._followed(layout, np.array(stored).reshape(-1))  # writable, as compiled code was made for
+            references = np.array(stored).reshape(-1)  # writable, as compiled code was made for
+            data, offsets = self._followed(layout, references)
+            texts = _texts(data, offsets) if decoded and layout.kind == "vlen text" else None
+            return self._varying(layout, _runs(data, offsets)) if texts is None else _objects(texts, layout.shape)
         return np.ascontiguousarray(stored).view(_dtype(layout)).reshape(layout.shape or ()).copy()
 
     def references(self, place: Place) -> NDArray[np.uint8]:
@@ -162,8 +169,8 @@ class Bytes:
             target[...] = data.reshape(*chunk, width)[tuple(slice(n) for n in target.shape[:-1])]
         return out
 
-    def _followed(self, layout: Layout, references: NDArray[np.uint8]) -> NDArray[Any]:
-        """Return the values that references name."""
+    def _followed(self, layout: Layout, references: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Return the bytes of the values that references name, one after the other, and where each begins and ends."""
         item_sizes = np.full(layout.n_elements, _item_size(layout), np.int64)
         positions, sizes, reasons = self.resolve(references, item_sizes)
         if reasons:
@@ -171,7 +178,7 @@ class Bytes:
         if len(beyond_the_file(sizes, self.buf.size)):
             msg = f"its references name {sizes.sum():,} bytes, more than the file has"
             raise ObjectError(msg)
-        return self._varying(layout, _runs(*self.gathered(positions, sizes)))
+        return self.gathered(positions, sizes)
 
     def resolve(
         self, references: NDArray[np.uint8], item_sizes: NDArray[np.int64]
@@ -200,20 +207,39 @@ class Bytes:
             done += 1
 
     def _varying(self, layout: Layout, runs: list[bytes]) -> NDArray[np.object_]:
-        out = np.empty(len(runs), object)
         if layout.kind == "vlen text":
-            out[:] = [up_to_nul(run) for run in runs] if b"\0" in b"".join(runs) else runs
-        for at, run in enumerate(runs if layout.kind != "vlen text" else []):
-            out[at] = np.frombuffer(run, _dtype(layout))  # one by one: NumPy would take arrays of one length apart
-        return out.reshape(layout.shape or ())
+            return _objects([up_to_nul(run) for run in runs] if b"\0" in b"".join(runs) else runs, layout.shape)
+        return _objects([np.frombuffer(run, _dtype(layout)) for run in runs], layout.shape)
+
+
+def _objects(items: Sequence[Any], shape: tuple[int, ...] | None) -> NDArray[np.object_]:
+    """Return Python objects as an array: one by one where they are arrays, which NumPy would take apart."""
+    out = np.empty(len(items), object)
+    if items and isinstance(items[0], np.ndarray):
+        for at, item in enumerate(items):
+            out[at] = item
+    else:
+        out[:] = items
+    return out.reshape(shape or ())
 
 
 def _runs(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> list[bytes]:
     """Return runs of bytes that follow one another."""
-    if len(offsets) > 1 and data.all():  # as names are: to cut them out one by one takes three times as long
-        return np.insert(data, offsets[1:-1], 0).tobytes().split(b"\0")
-    joined = data.tobytes()
-    return [joined[start:stop] for start, stop in pairwise(offsets.tolist())]
+    if (joined := _joined(data, offsets)) is not None:
+        return joined.split(b"\0")
+    whole = data.tobytes()
+    return [whole[start:stop] for start, stop in pairwise(offsets.tolist())]
+
+
+def _texts(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> list[str] | None:
+    """Return texts that follow one another; `None` if they are to be looked at one by one."""
+    joined = _joined(data, offsets)
+    return None if joined is None else decoded_at_once(joined, len(offsets) - 1)
+
+
+def _joined(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> bytes | None:
+    """Return runs of bytes joined by NULs, which is the quickest way to cut them out; `None` if one holds a NUL."""
+    return np.insert(data, offsets[1:-1], 0).tobytes() if len(offsets) > 1 and data.all() else None
 
 
 def up_to_nul(text: bytes) -> bytes:
@@ -288,13 +314,6 @@ def _checked(data: Buffer) -> Buffer:
             return array[:size]
     msg = "a checksum (Fletcher32) is not that of the stored bytes"
     raise ObjectError(msg)
-
-
-def read_only(data: Buffer) -> NDArray[np.uint8]:
-    """Return bytes as compiled code was made to take them: it would be compiled once more for a writable array."""
-    array = np.frombuffer(data, np.uint8)
-    array.flags.writeable = False
-    return array
 
 
 def _unshuffled(data: Buffer, size: int) -> NDArray[np.uint8]:

@@ -69,6 +69,14 @@ class Objects:
     def __len__(self) -> int:
         return self.kind.size
 
+    def take(self, rows: NDArray[np.intp]) -> Self:
+        """Return the objects at `rows`."""
+        return type(self)(*(getattr(self, column.name)[rows] for column in fields(self)))
+
+    def in_chunks(self) -> NDArray[np.intp]:
+        """Return which objects are datasets in several chunks."""
+        return np.flatnonzero((self.kind == Kind.DATASET) & (self.storage == codes.Storage.CHUNKED))
+
 
 @dataclass(frozen=True, slots=True)
 class Columns:

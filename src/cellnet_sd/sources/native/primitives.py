@@ -192,10 +192,16 @@ def same_bytes(buf: Bytes, ctx: Ints, first: int, second: int, size: int) -> boo
     """Whether two runs of bytes of the file are equal."""
     if not (within(buf, ctx, first, size) and within(buf, ctx, second, size)):
         return False
+    return are_equal(buf, first, buf, second, size)
+
+
+@part
+def are_equal(one: Bytes, first: int, other: Bytes, second: int, size: int) -> bool:
+    """Whether two runs of bytes are equal that the caller has seen to lie in their arrays."""
     done = 0
-    while done <= size - 8 and _long(buf, uint64(first + done)) == _long(buf, uint64(second + done)):
+    while done <= size - 8 and _long(one, uint64(first + done)) == _long(other, uint64(second + done)):
         done += 8
-    while done < size and buf[uint64(first + done)] == buf[uint64(second + done)]:
+    while done < size and one[uint64(first + done)] == other[uint64(second + done)]:
         done += 1
     return done == size
 
@@ -224,12 +230,7 @@ def is_before(buf: Bytes, ctx: Ints, first: int, n_first: int, second: int, n_se
 @part
 def matches(buf: Bytes, ctx: Ints, pos: int, size: int, word: Bytes) -> bool:
     """Whether bytes of the file are those of the array `word`."""
-    if size != word.size or not within(buf, ctx, pos, size):
-        return False
-    done = 0
-    while done < size and buf[uint64(pos + done)] == word[uint64(done)]:
-        done += 1
-    return done == size
+    return size == word.size and within(buf, ctx, pos, size) and are_equal(buf, pos, word, 0, size)
 
 
 # --- checksums -------------------------------------------------------------------------------------------------------

@@ -186,6 +186,7 @@ def _calls() -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
         unshuffle,
     )
     from cellnet_sd.sources.native.objects import read_objects
+    from cellnet_sd.sources.native.pairs import read_pairs
     from cellnet_sd.sources.native.templates import match
 
     buf, ctx, none = np.frombuffer(b"", np.uint8), np.zeros(codes.CTX_SIZE, np.int64), np.empty(0, np.int64)
@@ -212,6 +213,7 @@ def _calls() -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
         (resolve, (buf, ctx, marks, none, none, none)),
         (sample_hash, (buf, ctx, none, none, pairs)),
         (match, (buf, none, none, buf, none, none, pairs, pairs, none)),
+        (read_pairs, (buf, start, buf, none, 0, np.empty((0, 2)))),
     ]
 
 

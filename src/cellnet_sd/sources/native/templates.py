@@ -7,10 +7,11 @@ value, does not match, and is left to a parser.
 import numpy as np
 
 from cellnet_sd.sources.native.compiled import Bytes, Ints, compiled, part, uint64
+from cellnet_sd.sources.native.primitives import are_equal
 
 STRING, INTEGER, FRACTION, BOOL, NULL = range(5)
 """Kinds of values. All but `NULL` may be null instead."""
-_MISMATCH = -1
+MISMATCH = -1
 _MOST_DIGITS = 18
 """As many as int64 holds whatever they are."""
 _QUOTE, _BACKSLASH, _SPACE, _MINUS, _POINT, _ZERO, _NINE = b'"\\ -.09'
@@ -45,26 +46,24 @@ def match(
         if at < 0 or end < at or end > texts.size:
             continue
         for value in range(n_values):
-            at = _literal(texts, at, end, literals, bounds[value], bounds[value + 1])
+            at = literal(texts, at, end, literals, bounds[value], bounds[value + 1])
             if at < 0:
                 break
             at = _value(texts, at, end, kinds[value], begins, ends, value, i, escaped)
             if at < 0:
                 break
         if at >= 0:
-            at = _literal(texts, at, end, literals, bounds[n_values], bounds[n_values + 1])
+            at = literal(texts, at, end, literals, bounds[n_values], bounds[n_values + 1])
             ends[n_values, i] = at == end
 
 
 @part
-def _literal(texts: Bytes, at: int, end: int, literals: Bytes, first: int, last: int) -> int:
-    """Return the position after a literal, -1 if it is not there."""
-    if last - first > end - at or first < 0 or last > literals.size:
-        return _MISMATCH
-    for k in range(last - first):
-        if texts[uint64(at + k)] != literals[uint64(first + k)]:
-            return _MISMATCH
-    return at + last - first
+def literal(texts: Bytes, at: int, end: int, literals: Bytes, first: int, last: int) -> int:
+    """Return the position after `literals[first:last]`, which is to be at `texts[at:end]`; -1 if it is not there."""
+    size = last - first
+    if size > end - at or first < 0 or last > literals.size or not are_equal(texts, at, literals, first, size):
+        return MISMATCH
+    return at + size
 
 
 @part
@@ -72,7 +71,7 @@ def _value(
     texts: Bytes, at: int, end: int, kind: int, begins: Ints, ends: Ints, value: int, i: int, escaped: Ints
 ) -> int:
     """Note where a value is; return the position after it, -1 if it is none of its kind."""
-    after = _literal(texts, at, end, _NULL, 0, _NULL.size)
+    after = literal(texts, at, end, _NULL, 0, _NULL.size)
     if after >= 0:
         begins[value, i], ends[value, i] = -1, -1
         return after
@@ -84,7 +83,7 @@ def _value(
     elif kind == FRACTION:
         after = _fraction(texts, at, end)
     elif kind == BOOL:
-        after = max(_literal(texts, at, end, _TRUE, 0, _TRUE.size), _literal(texts, at, end, _FALSE, 0, _FALSE.size))
+        after = max(literal(texts, at, end, _TRUE, 0, _TRUE.size), literal(texts, at, end, _FALSE, 0, _FALSE.size))
     ends[value, i] = after
     return after
 
@@ -92,7 +91,7 @@ def _value(
 @part
 def _string(texts: Bytes, at: int, end: int, begins: Ints, ends: Ints, value: int, i: int, escaped: Ints) -> int:
     if at >= end or texts[uint64(at)] != _QUOTE:
-        return _MISMATCH
+        return MISMATCH
     begins[value, i] = at + 1
     at += 1
     while at < end:
@@ -101,12 +100,12 @@ def _string(texts: Bytes, at: int, end: int, begins: Ints, ends: Ints, value: in
             ends[value, i] = at
             return at + 1
         if byte < _SPACE:
-            return _MISMATCH
+            return MISMATCH
         if byte == _BACKSLASH:
             escaped[value] = 1
             at += 1
         at += 1
-    return _MISMATCH
+    return MISMATCH
 
 
 @part
@@ -115,7 +114,7 @@ def _integer(texts: Bytes, at: int, end: int) -> int:
     if at < end and texts[uint64(at)] == _MINUS:
         at += 1
         if at < end and texts[uint64(at)] == _ZERO:
-            return _MISMATCH
+            return MISMATCH
     return _digits(texts, at, end)
 
 
@@ -126,7 +125,7 @@ def _digits(texts: Bytes, at: int, end: int) -> int:
         at += 1
     n = at - start
     if n == 0 or n > _MOST_DIGITS or (n > 1 and texts[uint64(start)] == _ZERO):
-        return _MISMATCH
+        return MISMATCH
     return at
 
 
@@ -137,9 +136,9 @@ def _fraction(texts: Bytes, at: int, end: int) -> int:
         at += 1
     at = _digits(texts, at, end)
     if at < 0 or at >= end or texts[uint64(at)] != _POINT:
-        return _MISMATCH
+        return MISMATCH
     start = at + 1
     at = start
     while at < end and _ZERO <= texts[uint64(at)] <= _NINE:
         at += 1
-    return at if start < at <= start + _MOST_DIGITS else _MISMATCH
+    return at if start < at <= start + _MOST_DIGITS else MISMATCH
