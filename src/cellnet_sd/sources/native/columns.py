@@ -148,8 +148,8 @@ def _those(flags: list[bool], column: NDArray[np.integer]) -> NDArray[np.bool_]:
 _GROUPS: Final = (codes.F_KIND, codes.F_DTYPE, codes.F_HEADER, codes.F_NAME)
 _MASK: Final = codes.F_MASK - codes.F_HEADER
 _TABLES: Final = (codes.T_DTYPE, codes.T_SHAPE, codes.T_FILL, codes.T_FILTERS, codes.T_CHUNK_SHAPE)
-AT_ONCE: Final = 512
-"""Cells whose rows the caches hold until they are turned to columns."""
+AT_ONCE: Final = 128
+"""Cells whose rows the second cache of a processor holds until they are turned to columns."""
 
 
 @dataclass(frozen=True, slots=True)
