@@ -219,6 +219,8 @@ class Located:
     @classmethod
     def joined(cls, parts: Sequence["Located"]) -> "Located":
         """Return the places of several batches, one after the other, under one set of codes."""
+        if len(parts) == 1:
+            return parts[0]
         layouts: dict[Layout, int] = {}
         names: dict[str, int] = {}
         code, members = [], []

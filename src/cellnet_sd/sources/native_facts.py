@@ -166,7 +166,7 @@ def _joined(path: Path, stored: Bytes, roster: Roster, parts: Sequence[Part]) ->
     ]
     defects += [Problem(row, GROUP, reason) for row, reason in roster.faults.items() if reason]
     documents = Documents.joined([part.documents for part in parts])
-    captions = pa.concat_arrays([pa.array([], pa.large_string()), *(part.captions for part in parts)])
+    captions = pa.concat_arrays([part.captions for part in parts])
     forms = {component: _joined_forms([part.forms[component] for part in parts]) for component in Component}
     located = {component: Located.joined([part.located[component] for part in parts]) for component in Component}
     headers = np.concatenate([np.empty(0, np.int64), *(part.wsi_header for part in parts)])

@@ -103,8 +103,8 @@ def _is_list(name: str, member: Raw) -> bool:
 
 
 def _lists(raw: Raw) -> Mapping[str, Any]:
-    attrs = {key: raw.attrs[key] for key in LIST_KEYS & raw.attrs.keys()}
-    members = {key: raw.members[key].value for key in LIST_KEYS & raw.members.keys() if not raw.members[key].is_group}
+    attrs = {key: value for key, value in raw.attrs.items() if key in LIST_KEYS}
+    members = {key: each.value for key, each in raw.members.items() if key in LIST_KEYS and not each.is_group}
     return attrs | members
 
 
