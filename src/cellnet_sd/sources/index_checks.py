@@ -11,7 +11,7 @@ from cellnet_sd.components.images.decode import Frame
 from cellnet_sd.findings import Findings
 from cellnet_sd.problems import Problem
 from cellnet_sd.sources.allowance import allowed_in_all, no_array
-from cellnet_sd.sources.locations import Ints, Layout, Located, Ragged
+from cellnet_sd.sources.locations import Ints, Layout, Located, Ragged, flags_of
 
 _RUNS = ("compact", "contiguous", "single", "text")
 _PIXELS = ("uint8", "float16", "float32", "float64", "float128")
@@ -86,9 +86,9 @@ def _check_objects(located: Located, code: NDArray[np.int32], address: Ints, siz
     """Check objects, each in a cell; of those in several chunks, address and size count in the chunks of the cell."""
     _require((code >= -1) & (code < len(located.layouts)))
     storage = [layout.storage for layout in located.layouts]
-    is_run = np.array([*(each in _RUNS for each in storage), False])[code]
+    is_run = flags_of(code, (each in _RUNS for each in storage))
     _check_runs(address[is_run], size[is_run], end)
-    several = np.array([*(each == "chunked" for each in storage), False])[code]
+    several = flags_of(code, (each == "chunked" for each in storage))
     if several.any():
         _require(located.chunks is not None)
         assert located.chunks is not None

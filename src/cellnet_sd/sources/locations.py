@@ -6,7 +6,7 @@ size. Groups add their members, and datasets of several chunks their chunks, in 
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
@@ -19,6 +19,11 @@ Codes = NDArray[np.int32]
 ABSENT: Final = -1
 NULL: Final = (-1,)
 """Shape of an attribute without elements, which counts as none."""
+
+
+def flags_of(codes: Codes, flags: Iterable[bool]) -> NDArray[np.bool_]:
+    """Return the flag of each code, false for `ABSENT`."""
+    return np.array([*flags, False])[codes]
 
 
 class Filter(msgspec.Struct, frozen=True):

@@ -18,7 +18,7 @@ from cellnet_sd.layout import Component
 from cellnet_sd.sources.access import pool
 from cellnet_sd.sources.base import Compressed, Packed, Raw, Unreadable
 from cellnet_sd.sources.hdf5_objects import ObjectError
-from cellnet_sd.sources.locations import Layout, Located
+from cellnet_sd.sources.locations import Layout, Located, flags_of
 from cellnet_sd.sources.native_packing import PackedRows
 from cellnet_sd.sources.native_values import (
     DEFLATE,
@@ -127,11 +127,11 @@ class NativeReader:
     def fetch_arrays(self, rows: Ints, shape: tuple[int, ...], out: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Fill `out[i]` for the rows that store a plain uint8 array of `shape`; return which those are."""
         fits = self._fitting(lambda layout: layout.shape == shape and layout.dtype == "|u1" and layout.kind == "number")
-        codes = np.append(fits, False)[self.located.code[rows]]
+        codes = flags_of(self.located.code[rows], fits)
         self._bring(rows[codes])
         done = np.zeros(len(rows), bool)
         flat = out.reshape(len(rows), -1, copy=False)
-        whole = self._is_whole()[self.located.code[rows]]
+        whole = flags_of(self.located.code[rows], (not layout.filters for layout in self.located.layouts))
         self._copy(rows, np.flatnonzero(codes & whole), flat, done)
         order = np.flatnonzero(codes & ~whole)
         order = order[np.argsort(self.located.address[rows[order]], kind="stable")]
@@ -160,12 +160,12 @@ class NativeReader:
     def fetch_packed(self, rows: Ints, length: int) -> Packed:
         """Return the rows that store a plain vector of `length` numbers, packed without their zeros."""
         fits = self._fitting(lambda layout: _is_vector(layout, length) and layout.dtype in _NUMBERS)
-        order = np.flatnonzero(np.append(fits, False)[self.located.code[rows]])
+        order = np.flatnonzero(flags_of(self.located.code[rows], fits))
         order = order[np.argsort(self.located.address[rows[order]], kind="stable")]
         self._bring(rows[order])
         counts = np.full(len(rows), -1, np.int64)
         unwritten = [_is_vector(layout, length) and _is_all_zero(layout) for layout in self.located.layouts]
-        counts[np.array([*unwritten, False])[self.located.code[rows]]] = 0
+        counts[flags_of(self.located.code[rows], unwritten)] = 0
         blocks = _blocks(order)
         packed = PackedRows(len(blocks))
         work = partial(self._pack, rows, length, counts, local(), packed)
@@ -213,10 +213,6 @@ class NativeReader:
             ],
             bool,
         )
-
-    def _is_whole(self) -> NDArray[np.bool_]:
-        """Return per layout (and for none) whether its bytes are stored as they are."""
-        return np.array([*(not layout.filters for layout in self.located.layouts), False])
 
     def _inflated(self, rows: Ints, block: Ints) -> Iterator[tuple[int, NDArray[Any]]]:
         """Yield the decoded arrays of the rows at positions `block`; those that cannot be decoded are left out."""

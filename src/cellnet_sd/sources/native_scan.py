@@ -25,7 +25,7 @@ from cellnet_sd.sources.hdf5_scan import (
     group_form,
     plain,
 )
-from cellnet_sd.sources.locations import NULL, Layout, Located, StoredValue
+from cellnet_sd.sources.locations import NULL, Layout, Located, StoredValue, flags_of
 from cellnet_sd.sources.native.codes import Kind, Reason
 from cellnet_sd.sources.native.scan import NativeScan
 from cellnet_sd.sources.native_batch import UNKNOWN_ATTRIBUTES, LocatedBatch
@@ -286,8 +286,8 @@ class _PartReader:
 
     def _wsi_headers(self) -> NDArray[np.int64]:
         located, objects = self.located[Component.WSI_PATCH], self.cells.batch.components[Component.WSI_PATCH]
-        is_image = np.array([*(each.storage not in ("group", "unreadable", "h5py") for each in located.layouts), False])
-        return np.where(is_image[located.code], objects.header, -1)
+        is_image = (each.storage not in ("group", "unreadable", "h5py") for each in located.layouts)
+        return np.where(flags_of(located.code, is_image), objects.header, -1)
 
     def _note_members(self) -> None:
         """Count what lies in cells without being a component, and take the gene names among it."""

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellnet_sd.sources.base import Compressed
-from cellnet_sd.sources.locations import MEMBER_COLUMNS, Layout, Located
+from cellnet_sd.sources.locations import MEMBER_COLUMNS, Layout, Located, flags_of
 from cellnet_sd.sources.native_values import Bytes
 
 Ints = NDArray[np.int64]
@@ -45,10 +45,10 @@ def plain_cells(located: Located) -> Ints:
 
 def _with_three_members(located: Located) -> Ints:
     """Return the cells whose component is a group of three members, and sound."""
-    is_group = np.array([*(each.storage == "group" and not each.reason for each in located.layouts), False])
     if located.members is None:
         return np.empty(0, np.int64)
-    return np.flatnonzero(is_group[located.code] & (np.diff(located.members.offsets) == len(LISTS)))
+    is_group = flags_of(located.code, (each.storage == "group" and not each.reason for each in located.layouts))
+    return np.flatnonzero(is_group & (np.diff(located.members.offsets) == len(LISTS)))
 
 
 def _lists_of(located: Located, at: Ints) -> Members:

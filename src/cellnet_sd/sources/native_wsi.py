@@ -16,7 +16,7 @@ from cellnet_sd.problems import Problem
 from cellnet_sd.sources.base import Raw, Unreadable
 from cellnet_sd.sources.hdf5_objects import ObjectError
 from cellnet_sd.sources.hdf5_wsi import content_of, digest_of
-from cellnet_sd.sources.locations import Located
+from cellnet_sd.sources.locations import Located, flags_of
 from cellnet_sd.sources.native_grouping import combined
 from cellnet_sd.sources.native_values import Bytes, NeedsLibhdf5Error
 
@@ -89,7 +89,7 @@ def _signatures(stored: Bytes, located: Located, rows: NDArray[np.int64]) -> tup
     """Return stored size and two hashes of each image."""
     from cellnet_sd.sources.native.kernels import sample_hash
 
-    several = np.array([*(layout.storage == "chunked" for layout in located.layouts), False])[located.code[rows]]
+    several = flags_of(located.code[rows], (layout.storage == "chunked" for layout in located.layouts))
     address, size = located.address[rows], located.size[rows]
     hashes = np.zeros((len(rows), 2), np.int64)
     one = np.flatnonzero(~several)

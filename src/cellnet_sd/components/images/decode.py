@@ -160,14 +160,14 @@ def _misfit(form: StoredForm, frame: Frame) -> str | None:
 
 def _read_sample(raws: Iterable[Stored], component: Component) -> tuple[list[Reading], list[str]]:
     """Return the outlines of the patches that can be read, and the reasons for the others."""
+    read = outline_patch if component is Component.WSI_PATCH else read_patch
     reads: list[Reading] = []
     reasons: list[str] = []
     for raw in raws:
         if raw is None:
             continue
         try:
-            is_whole = component is Component.WSI_PATCH
-            reads.append(outline_patch(raw) if is_whole else read_patch(raw).outline())
+            reads.append(read(raw).outline())
         except NotAnImageError as error:
             reasons.append(str(error))
     return reads, reasons

@@ -95,14 +95,14 @@ def read_patch(raw: Raw | Unreadable) -> Reading:
 
 
 def outline_patch(raw: Raw | Unreadable) -> Reading:
-    """Return one patch with zeros in place of the pixels; encoded ones are not decoded: their headers say enough.
+    """Return one patch as `read_patch` does; zeros stand for the pixels of encoded ones, whose headers say enough.
 
     Raises
     ------
     NotAnImageError
         As `read_patch`, but for encoded bytes that are damaged behind their header.
     """
-    return _read(raw, outline_of_bytes).outline()
+    return _read(raw, outline_of_bytes)
 
 
 def _value(raw: Raw | Unreadable) -> NDArray[Any]:

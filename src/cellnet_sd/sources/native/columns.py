@@ -9,6 +9,7 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from cellnet_sd.sources.locations import flags_of
 from cellnet_sd.sources.native import codes
 from cellnet_sd.sources.native.codes import Kind, Reason
 from cellnet_sd.sources.native.compiled import Bytes, Ints
@@ -133,16 +134,11 @@ def _not_known(objects: Objects, known: "Known") -> Iterator[tuple[NDArray[np.bo
         (objects.fill, fills, Reason.FILL_VALUE),
     ):
         if None in values:
-            yield _those([value is None for value in values], column), why
+            yield flags_of(column, (value is None for value in values)), why
     filled = [any(value or b"") for value in fills]
     if any(filled):  # values of variable length that are filled in lie where only libhdf5 looks
         varies = [value is not None and value.kind.startswith("vlen") for value in dtypes]
-        yield _those(filled, objects.fill) & _those(varies, objects.dtype), Reason.FILL_VALUE
-
-
-def _those(flags: list[bool], column: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """Return the flag of each object by its code, false where it has none."""
-    return np.array([*flags, False])[column]
+        yield flags_of(objects.fill, filled) & flags_of(objects.dtype, varies), Reason.FILL_VALUE
 
 
 _GROUPS: Final = (codes.F_KIND, codes.F_DTYPE, codes.F_HEADER, codes.F_NAME)
