@@ -1,7 +1,7 @@
 """One attribute of all cells: its values on the way from documents to a column, and what the column forgets of them.
 
 Each distinct value is parsed and spelled again once, however many cells have it. Of positions, nearly every one is
-distinct: those in plain spelling are read by Arrow, all at once.
+distinct: those in plain spelling are read by compiled code, all at once.
 """
 
 import math
@@ -54,7 +54,7 @@ class StoredAttribute:
     codec
         How they become a column and are spelled again.
     plain
-        Positions that Arrow has read, (n, 2); NaN for all others.
+        Positions in plain spelling, (n, 2); NaN for all others.
     distinct, codes
         The distinct values other than those, and each cell's code, -1 for none; not told apart where they stay JSON.
     """

@@ -1,7 +1,8 @@
 """Positions as text that one writer wrote: two numbers in a text that is the same in all.
 
-Only numbers are read that have one spelling: whole ones without a sign or zeros too many, and fractions of at most four
-digits, none of them a zero at the end. They have at most 15 digits, which float64 holds exactly.
+Only numbers are read that are spelled again as they are: whole ones without a sign or zeros too many, and fractions of
+at most four digits that do not end in a zero, as Python writes smaller ones with an exponent. With at most 15 digits,
+float64 tells all of them apart.
 """
 
 import numpy as np
