@@ -5,6 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import numpy as np
@@ -14,7 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cellnet_sd import naming
-from cellnet_sd.components import attributes
+from cellnet_sd.components import attribute_columns, attributes
 from cellnet_sd.components.attribute_codecs import Codec, Json, Label, Length, Number, Position, Text, fit_extra
 from cellnet_sd.components.attributes import (
     AttributeTable,
@@ -68,6 +69,13 @@ def drawn_documents(draw: st.DrawFn) -> list[dict[str, Any] | None]:
                 document[name] = value
         documents.append(document)
     return documents
+
+
+@pytest.fixture(autouse=True, scope="module")
+def read_by_compiled_code() -> Iterator[None]:
+    """Have positions of three cells read as those of many are, of fewer one by one."""
+    with patch.object(attribute_columns, "_FEW", 2):
+        yield
 
 
 def same_json(one: Any, other: Any) -> bool:
@@ -130,6 +138,27 @@ def test_the_order_of_keys_comes_back_where_all_cells_share_it(documents: list[A
 
 def test_a_key_met_later_stands_after_the_one_it_follows() -> None:
     assert key_order([{"a": 1, "c": 2}, None, {"a": 1, "b": 2, "c": 3}, {"d": 1, "a": 2}]) == ["d", "a", "b", "c"]
+
+
+@given(
+    stored=st.lists(
+        st.one_of(
+            positions().map(lambda drawn: drawn[0]).filter(lambda value: isinstance(value, str)),
+            st.sampled_from(["here", "(1, 2, 3)", "(007, 1)", "(-0, 0)", "(1e3, 2)", "(1.50, 2.0)", "(1, nan)"]),
+        ),
+        max_size=8,
+    )
+)
+def test_positions_are_the_same_whether_read_at_once_or_one_by_one(stored: list[str]) -> None:
+    documents = [{POSITION_IN_WSI: text} for text in stored]
+    at_once = decode(documents)
+    with patch.object(attribute_columns, "_FEW", len(documents)):
+        one_by_one = decode(documents)
+    assert at_once.obsm.keys() == one_by_one.obsm.keys()
+    for key, pairs in at_once.obsm.items():
+        np.testing.assert_array_equal(pairs, one_by_one.obsm[key])
+    assert at_once.spellings == one_by_one.spellings
+    assert at_once.problems == one_by_one.problems
 
 
 # --- columns ---------------------------------------------------------------------------------------------------------

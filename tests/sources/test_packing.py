@@ -71,7 +71,7 @@ def test_blocks_that_are_done_early_wait_for_the_one_before_and_nobody_else_does
     assert indices.tolist() == values.tolist() == [1, 2, 2, 3, 3, 3]
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(240)  # the compiled code is made in it, if no other test was before
 def test_a_read_that_fails_is_told_and_the_next_one_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, n = tmp_path / "cells.h5", 400
     with h5py.File(path, "w") as file:

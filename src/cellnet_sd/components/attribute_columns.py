@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -38,6 +38,8 @@ type Column = NDArray[Any] | pd.api.extensions.ExtensionArray
 """The values of a column: there may be very many, and a `Series` of each takes longer than all the rest."""
 
 _STR = pd.api.types.pandas_dtype("str")
+_FEW: Final = 512
+"""Positions that are read one by one: to load compiled code, which no other engine needs, takes longer."""
 _PARSERS = {CELL_DIAMETER: Length.parse, **dict.fromkeys(OBSM, Position.parse)}
 
 
@@ -241,12 +243,12 @@ def _length(value: Any) -> float:
 
 def _plain_positions(values: Values) -> NDArray[np.float64]:
     """Return the positions that are spelled like the first one and come out the same when spelled again; NaN else."""
-    from cellnet_sd.sources.native.pairs import read_pairs
-
     pairs = np.full((len(values), 2), math.nan)
-    first = _first_position(values)
+    first = _first_position(values) if len(values) > _FEW else None
     if first is None or first.template in ("list", "dict"):
         return pairs
+    from cellnet_sd.sources.native.pairs import read_pairs
+
     around = [text.encode() for text in first.template.split("{}")]
     parts = np.cumsum([0, *map(len, around)])
     read_pairs(*bytes_of(values.array), read_only(b"".join(around)), parts, int(not first.integral), pairs)

@@ -1,7 +1,6 @@
 """From what the structure reader found in a batch of cells to where everything is: codes of layouts, and lists."""
 
 import math
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -11,13 +10,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cellnet_sd.layout import Component
-from cellnet_sd.sources.allowance import MAX_INFLATION, beyond_the_file, no_array, too_large
-from cellnet_sd.sources.locations import CHUNK_COLUMNS, NULL, Filter, Layout, Located, Place, Ragged, StoredValue
+from cellnet_sd.sources.allowance import MAX_INFLATION, no_array, too_large
+from cellnet_sd.sources.locations import CHUNK_COLUMNS, Filter, Layout, Located, Place, Ragged
 from cellnet_sd.sources.native.codes import Kind, Reason, Storage
 from cellnet_sd.sources.native.columns import Objects
 from cellnet_sd.sources.native.scan import Batch, NativeScan
-from cellnet_sd.sources.native_grouping import combined, combined_lists, distinct_runs, runs_of_equals
-from cellnet_sd.sources.native_values import Bytes, damage, up_to_nul
+from cellnet_sd.sources.native_attributes import AttributeSet, BatchAttributes
+from cellnet_sd.sources.native_grouping import combined, combined_lists, runs_of_equals
+from cellnet_sd.sources.native_values import Bytes, damage
 
 Ints = NDArray[np.int64]
 _STORAGE: Final = {
@@ -32,8 +32,6 @@ _OUTSIDE: Final = {
     Reason.EXTERNAL_IMAGES: "'images' is a link to another file, which is not followed",
     Reason.VIRTUAL: "a virtual dataset points to other datasets, which is not followed",
 }
-NamedValue = tuple[str | None, StoredValue | None]
-"""An attribute. Its name is `None` where that is not UTF-8, its value where it is not known here, or cannot be read."""
 UNKNOWN_ATTRIBUTES: Final = "attributes of a type that is not known"
 """Why h5py reads an object that is known but for its attributes."""
 _NAME: Final = 64
@@ -61,11 +59,16 @@ class LocatedBatch:
     def __len__(self) -> int:
         return len(self.batch.groups)
 
+    @cached_property
+    def attributes(self) -> BatchAttributes:
+        """The HDF5 attributes of the cells and of all that lies in them."""
+        return BatchAttributes(self.scan.known, self.batch, self.stored)
+
     def located(self, component: Component) -> Located:
         """Return where a component of every cell is."""
         objects, slot = self.batch.components[component], 1 + list(Component).index(component)
         n = len(self)
-        attrs = self._attribute_sets[0][slot * n : (slot + 1) * n]
+        attrs = self.attributes.sets.of_slot[slot * n : (slot + 1) * n]
         names = self._member_names[0][slot * n : (slot + 1) * n]
         return self._located(objects, slot, attrs, names, component)
 
@@ -125,14 +128,14 @@ class LocatedBatch:
             return Layout("unreadable", reason=_OUTSIDE.get(reason, link))
         if kind is Kind.DAMAGED:
             return Layout("unreadable", reason=damage(reason.name))
-        stated = self._attribute_sets[2][attrs] if attrs >= 0 else ()
+        stated = self.attributes.sets.sets[attrs] if attrs >= 0 else ()
         if kind is Kind.FALLBACK or stated is None:
             return Layout("h5py", reason=reason.name if kind is Kind.FALLBACK else UNKNOWN_ATTRIBUTES)
         if kind is Kind.GROUP:
             return Layout("group", attrs=stated, members=self._member_names[1][names] if names >= 0 else ())
         return self._dataset_layout(objects, at, stated)
 
-    def _dataset_layout(self, objects: Objects, at: int, attrs: tuple[tuple[str, StoredValue], ...]) -> Layout:
+    def _dataset_layout(self, objects: Objects, at: int, attrs: AttributeSet) -> Layout:
         known = self.scan.known
         dtype, shape = known.dtypes.values[objects.dtype[at]], known.shapes.values[objects.shape[at]]
         assert dtype is not None  # else it is left to libhdf5
@@ -247,7 +250,7 @@ class LocatedBatch:
     ) -> Ragged:
         """Return the members at `rows`, which are `objects`, cell by cell; add their layouts to the `known` ones."""
         members = self.batch.members
-        attrs = self._attribute_sets[1][rows]
+        attrs = self.attributes.sets.of_member[rows]
         layouts, code = self._layouts(objects, attrs, np.full(len(rows), -1, np.int32), "member", keep_attrs=keep_attrs)
         final = np.array([*(known.setdefault(layout, len(known)) for layout in layouts), -1], np.int32)
         cell = self._owner[rows] - slot * len(self)
@@ -280,108 +283,6 @@ class LocatedBatch:
         columns = {name: getattr(self.batch.chunks, name)[at] for name in CHUNK_COLUMNS}
         address[several] = 0  # a component's own chunks come first
         return Ragged(offsets, columns), address
-
-    # --- attributes --------------------------------------------------------------------------------------------------
-
-    @cached_property
-    def _attribute_sets(
-        self,
-    ) -> tuple[NDArray[np.int32], NDArray[np.int32], list[tuple[tuple[str, StoredValue], ...] | None]]:
-        """Return codes of the sets of attributes of components and of members, -1 for none, and the sets.
-
-        A set is `None` where an attribute's type is not known here.
-        """
-        parent = self.batch.attributes.parent
-        chosen = np.flatnonzero((parent >= len(self)) | (parent < 0))
-        chosen = chosen[np.argsort(parent[chosen], kind="stable")]
-        values, value_of = self.attribute_values(chosen)
-        parents, counts = runs_of_equals(parent[chosen])
-        codes, firsts = combined_lists(counts, values.astype(np.int64))
-        of_slot = np.full((1 + len(Component)) * len(self), -1, np.int32)
-        of_member = np.full(len(self.batch.members.parent), -1, np.int32)
-        is_member = parents < 0
-        of_slot[parents[~is_member]] = codes[~is_member]
-        of_member[-1 - parents[is_member]] = codes[is_member]
-        starts = np.cumsum(counts) - counts
-        sets: list[tuple[tuple[str, StoredValue], ...] | None] = []
-        for at in firsts.tolist():
-            own = [value_of[code] for code in values[starts[at] : starts[at] + counts[at]].tolist()]
-            known = [(name, value) for name, value in own if name is not None and value is not None]
-            kept = tuple((name, value) for name, value in known if value.shape != NULL)
-            sets.append(kept if len(known) == len(own) else None)
-        return of_slot, of_member, sets
-
-    def attribute_values(self, rows: NDArray[np.intp]) -> tuple[NDArray[np.int32], list[NamedValue]]:
-        """Return a code for the name and value of each attribute at `rows`, and what the codes stand for."""
-        attributes, known = self.batch.attributes, self.scan.known
-        dtypes = known.dtypes.values
-        varies = np.array([*(dtype is not None and dtype.kind.startswith("vlen") for dtype in dtypes), False])
-        found = attributes.text_size[rows] >= 0  # one value each, followed as its cell was read
-        varying = varies[attributes.dtype[rows]] & ~found
-        size = np.where(found, attributes.text_size[rows], attributes.size[rows])
-        counts = np.where(varying, size // self.stored.reference_size, 1)
-        positions = np.repeat(np.where(found, attributes.text[rows], attributes.address[rows]), counts)
-        sizes = np.repeat(np.where(varying, 0, size), counts)
-        bad = self._resolve(rows[varying], np.repeat(varying, counts), positions, sizes)
-        beyond = beyond_the_file(sizes, self.stored.buf.size)
-        sizes[beyond] = 0
-        bad = np.union1d(bad, beyond)
-        data, offsets = self.stored.gathered(positions, sizes)
-        flat, _ = distinct_runs(data, offsets)
-        lists, _ = combined_lists(counts, flat.astype(np.int64))
-        starts = np.cumsum(counts) - counts
-        unknown = np.zeros(len(rows), bool)
-        unknown[np.searchsorted(starts, bad, side="right") - 1] = True
-        keys = (attributes.name[rows], attributes.dtype[rows], attributes.shape[rows], lists, unknown)
-        codes, firsts = combined(*keys)
-        values = []
-        for at in firsts.tolist():
-            runs = [data[offsets[i] : offsets[i + 1]].tobytes() for i in range(starts[at], starts[at] + counts[at])]
-            values.append(self._value(int(rows[at]), None if unknown[at] else runs))
-        return codes, values
-
-    def _resolve(self, rows: NDArray[np.intp], at: NDArray[np.bool_], positions: Ints, sizes: Ints) -> Ints:
-        """Follow the references of attributes of variable length; return which elements cannot be found."""
-        if not len(rows):
-            return np.empty(0, np.int64)
-        attributes, dtypes = self.batch.attributes, self.scan.known.dtypes.values
-        counts = attributes.size[rows] // self.stored.reference_size
-        references, _ = self.stored.gathered(attributes.address[rows], counts * self.stored.reference_size)
-        item = np.array([1 if d is None or d.kind == "vlen text" else d.dtype.itemsize for d in dtypes])
-        items = np.repeat(item[attributes.dtype[rows]], counts)
-        where = np.flatnonzero(at)
-        positions[where], sizes[where], reasons = self.stored.resolve(references, items.astype(np.int64))
-        return where[np.array(sorted(reasons), np.int64)]
-
-    def _value(self, row: int, runs: Sequence[bytes] | None) -> NamedValue:
-        attributes, known = self.batch.attributes, self.scan.known
-        stored, name = known.names.values[attributes.name[row]], self._names[attributes.name[row]]
-        if name.encode() != stored:  # not UTF-8
-            return None, None
-        dtype, shape = known.dtypes.values[attributes.dtype[row]], known.shapes.values[attributes.shape[row]]
-        if dtype is None or runs is None:
-            return name, None
-        if shape is None:
-            return name, StoredValue(NULL)
-        if no_array(shape, dtype.dtype.itemsize):
-            return name, None
-        if dtype.kind == "vlen text":
-            return name, StoredValue(shape, items=tuple(map(up_to_nul, runs)))
-        if dtype.kind == "vlen":
-            return name, StoredValue(shape, dtype.dtype.str, items=tuple(runs))
-        return name, StoredValue(shape, dtype.dtype.str, runs[0])
-
-    def cell_attributes(self) -> Iterator[tuple[int, list[NamedValue]]]:
-        """Yield each cell whose own group has attributes, with them."""
-        parent = self.batch.attributes.parent
-        rows = np.flatnonzero((parent >= 0) & (parent < len(self)))
-        rows = rows[np.argsort(parent[rows], kind="stable")]
-        codes, values = self.attribute_values(rows)
-        if not len(rows):
-            return
-        cells, starts = np.unique(parent[rows], return_index=True)
-        for cell, own in zip(cells.tolist(), np.split(codes, starts[1:]), strict=True):
-            yield cell, [values[code] for code in own.tolist()]
 
 
 def _with_chunks(members: Ragged, objects: Objects) -> Ragged:

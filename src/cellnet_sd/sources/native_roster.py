@@ -162,7 +162,7 @@ def _stated(scan: NativeScan, stored: Bytes, paths: list[str], unknown: Counter[
     found = {path: Stated(container.tracked) for path, container in zip(paths, scan.containers, strict=True)}
     batch = LocatedBatch(scan, objects_at(scan, headers), stored)
     left = set(np.flatnonzero(batch.batch.groups.kind != Kind.GROUP).tolist())
-    for at, own in batch.cell_attributes():
+    for at, own in batch.attributes.of_cells():
         if any(name in STATED and value is None for name, value in own):
             left.add(at)
         elif at not in left:

@@ -220,7 +220,7 @@ class _PartReader:
         said: dict[int, str] = {}
         left: dict[Component, list[int]] = {component: [] for component in has}
         by_h5py = self.cells.batch.groups.kind == Kind.FALLBACK
-        for row, own in self.cells.cell_attributes():
+        for row, own in self.cells.attributes.of_cells():
             if by_h5py[row]:  # not all of them are known here
                 continue
             values = {name: value for name, value in own if name is not None and value is not None}

@@ -11,7 +11,7 @@ from cellnet_sd.components.text import decode_text, is_utf8, raw_bytes
 from cellnet_sd.sources.allowance import beyond_the_file, most_in_all
 from cellnet_sd.sources.base import Raw
 from cellnet_sd.sources.hdf5_objects import ObjectError
-from cellnet_sd.sources.locations import Layout, Located
+from cellnet_sd.sources.locations import Layout, Located, flags_of
 from cellnet_sd.sources.native_values import Bytes, is_decoded
 
 if TYPE_CHECKING:
@@ -47,7 +47,6 @@ def read_texts(stored: Bytes, located: Located) -> Texts:
     import pyarrow.compute as pc
 
     plain, fixed, nbytes = _kinds(located.layouts)
-    varying = np.array([*(layout.kind == "vlen text" for layout in located.layouts), False])
     code = located.code
     is_plain = plain[code] & (code >= 0)
     is_fixed = is_plain & fixed[code]
@@ -56,7 +55,8 @@ def read_texts(stored: Bytes, located: Located) -> Texts:
     is_plain[beyond], sizes[beyond] = False, 0
     address = np.where(is_plain, located.address, 0)
     data, offsets = stored.gathered(address, sizes)
-    sizes = _up_to_nuls(data, offsets, is_plain & varying[code])
+    varying = flags_of(code, (layout.kind == "vlen text" for layout in located.layouts))
+    sizes = _up_to_nuls(data, offsets, is_plain & varying)
     if sizes.sum() < len(data):
         data, offsets = stored.gathered(address, sizes)
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
