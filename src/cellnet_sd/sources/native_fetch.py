@@ -1,7 +1,9 @@
 """Reading many cells at once from where their bytes are known to be: in file order, on several threads."""
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -36,7 +38,11 @@ if TYPE_CHECKING:
 
 Ints = NDArray[np.int64]
 _BLOCK: Final = 64
-"""Cells that a thread takes at a time."""
+"""Cells that a thread takes at a time, if they are few."""
+_LARGEST: Final = 256
+"""Cells that it takes of very many: threads that begin something new wait for each other."""
+_TURNS: Final = 4
+"""Blocks for each thread, of cells that are not few: the last one should not wait long for the others."""
 _GAP: Final = 2**16
 """Bytes between two runs that are still fetched from the disk as one."""
 _RUN: Final = 2**22
@@ -99,11 +105,31 @@ class NativeReader:
         except (ObjectError, ValueError, MemoryError) as error:
             return Unreadable(error)
 
-    def _spread[B, T](self, work: Callable[[B], T], blocks: Sequence[B]) -> Iterator[T]:
-        """Yield the result of each block, in order; on this thread alone if there is little to do."""
+    def _spread[B, T](self, work: Callable[[B], T], blocks: Sequence[B]) -> list[T]:
+        """Return the result of each block, in order; on this thread alone if there is little to do.
+
+        Threads take one block after the other by themselves: whoever waited for each would want the GIL as often.
+        """
         if self.n_threads == 1 or len(blocks) == 1:
-            return map(work, blocks)
-        return pool(self.n_threads).map(work, blocks)
+            return list(map(work, blocks))
+        left = deque(enumerate(blocks))
+        found: dict[int, T] = {}
+
+        def run() -> None:
+            for number, block in _taken_from(left):
+                found[number] = work(block)
+
+        threads = [pool(self.n_threads).submit(run) for _ in range(min(self.n_threads, len(blocks)))]
+        try:
+            wait(threads, return_when=FIRST_EXCEPTION)
+        finally:
+            left.clear()  # after an error, nothing more is begun
+        for thread in threads:
+            thread.result()
+        return [found[number] for number in range(len(blocks))]
+
+    def _large_blocks(self, order: NDArray[Any]) -> list[Ints]:
+        return _blocks(order, min(_LARGEST, max(_BLOCK, len(order) // (_TURNS * self.n_threads))))
 
     def fetch_compressed(self, rows: Ints) -> Compressed:
         """Return the sparse matrices at `rows` that are stored plainly; see `Source.fetch_compressed`."""
@@ -141,7 +167,7 @@ class NativeReader:
                 flat[at] = array
                 done[at] = True
 
-        list(self._spread(work, _blocks(order)))
+        self._spread(work, self._large_blocks(order))
         return done
 
     def _copy(self, rows: Ints, at: NDArray[np.intp], flat: NDArray[np.uint8], done: NDArray[np.bool_]) -> None:
@@ -155,7 +181,7 @@ class NativeReader:
                 n = put(address[chosen], at[chosen])
                 done[at[chosen[:n]]] = True
 
-            list(self._spread(work, _blocks(np.arange(len(at)), 16 * _BLOCK)))
+            self._spread(work, _blocks(np.arange(len(at)), 16 * _BLOCK))
 
     def fetch_packed(self, rows: Ints, length: int) -> Packed:
         """Return the rows that store a plain vector of `length` numbers, packed without their zeros."""
@@ -166,7 +192,7 @@ class NativeReader:
         counts = np.full(len(rows), -1, np.int64)
         unwritten = [_is_vector(layout, length) and _is_all_zero(layout) for layout in self.located.layouts]
         counts[flags_of(self.located.code[rows], unwritten)] = 0
-        blocks = _blocks(order)
+        blocks = self._large_blocks(order)
         packed = PackedRows(len(blocks))
         work = partial(self._pack, rows, length, counts, local(), packed)
         n_inexact = sum(self._spread(work, list(enumerate(blocks))))
@@ -182,7 +208,7 @@ class NativeReader:
         number, block = numbered
         room = PACKED * length + LANES  # which `pack` needs beyond what it keeps
         if not hasattr(scratch, "indices"):  # a thread's own, used block after block: memory that is new costs more
-            n = _BLOCK * length // 8 + room
+            n = len(block) * length // 8 + room
             scratch.indices, scratch.values = np.empty(n, np.int32), np.empty(n, np.float32)
         done: list[int] = []
         end, found = 0, np.empty((len(block) + PACKED, 2), np.int64)
@@ -331,6 +357,16 @@ def rows_of(path: Path, flat: NDArray[np.uint8]) -> "Iterator[PutRows]":
 
 def _blocks(order: NDArray[Any], size: int = _BLOCK) -> list[Ints]:
     return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def _taken_from[T](left: deque[T]) -> Iterator[T]:
+    """Yield what is left, one after the other, while other threads take of it as well."""
+    while True:
+        try:
+            one = left.popleft()
+        except IndexError:
+            return
+        yield one
 
 
 def _each[T](one: Callable[[int], T]) -> Callable[[Ints], list[T]]:
