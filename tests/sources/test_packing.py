@@ -14,8 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cellnet_sd as cn
+from cellnet_sd.layout import Component
 from cellnet_sd.sources import native_fetch, native_packing
+from cellnet_sd.sources.locations import Located
 from cellnet_sd.sources.native import kernels
+from cellnet_sd.sources.native_fetch import NativeReader
 from cellnet_sd.sources.native_packing import PackedRows
 
 
@@ -90,6 +93,35 @@ def test_a_read_that_fails_is_told_and_the_next_one_works(tmp_path: Path, monkey
     with pytest.raises(OSError, match="the disk is broken"):
         cells.expression[:]
     np.testing.assert_array_equal(cells.expression[:].toarray()[:, 1], np.arange(n))
+
+
+def test_an_error_is_told_once_what_others_have_begun_is_done() -> None:
+    begun, ended = [], []
+    reader = NativeReader(Path("cells.h5"), Component.EXPRESSION, Located((), *[np.empty(0, np.int64)] * 3), (), 2)
+
+    def work(block: int) -> None:
+        begun.append(block)
+        if block == 0:
+            msg = "the first"
+            raise ValueError(msg)
+        time.sleep(0.1)
+        ended.append(block)
+
+    with pytest.raises(ValueError, match="the first"):
+        reader._spread(work, range(100))
+    assert len(begun) < 10
+    assert sorted(ended) == sorted(set(begun) - {0})
+
+
+def test_results_come_in_order_whoever_is_done_first() -> None:
+    reader = NativeReader(Path("cells.h5"), Component.EXPRESSION, Located((), *[np.empty(0, np.int64)] * 3), (), 3)
+
+    def work(block: int) -> int:
+        time.sleep(0.002 * (block % 3 == 0))
+        return block
+
+    assert reader._spread(work, range(50)) == [*range(50)]
+    assert reader._spread(work, range(0)) == []
 
 
 @pytest.mark.parametrize(

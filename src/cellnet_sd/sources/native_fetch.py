@@ -124,6 +124,7 @@ class NativeReader:
             wait(threads, return_when=FIRST_EXCEPTION)
         finally:
             left.clear()  # after an error, nothing more is begun
+            wait(threads)
         for thread in threads:
             thread.result()
         return [found[number] for number in range(len(blocks))]
