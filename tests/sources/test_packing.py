@@ -1,8 +1,12 @@
 """Where what threads read goes: packed rows one after another, whoever is done first; arrays in their places."""
 
 import errno
+import gc
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -111,6 +115,27 @@ def test_an_error_is_told_once_what_others_have_begun_is_done() -> None:
         reader._spread(work, range(100))
     assert len(begun) < 10
     assert sorted(ended) == sorted(set(begun) - {0})
+
+
+def test_an_error_that_was_told_keeps_nothing_of_what_was_read() -> None:
+    reader = NativeReader(Path("cells.h5"), Component.EXPRESSION, Located((), *[np.empty(0, np.int64)] * 3), (), 2)
+    out = np.empty(8, np.uint8)
+    kept = weakref.ref(out)
+
+    def work(block: int, out: np.ndarray) -> None:
+        raise ValueError(block, out.size)
+
+    gc.disable()
+    try:
+        with suppress(ValueError):
+            reader._spread(partial(work, out=out), range(100))
+        del out
+        until = time.monotonic() + 10
+        while kept() is not None and time.monotonic() < until:
+            time.sleep(0.01)  # a thread lets go of its work a little after its end
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 def test_results_come_in_order_whoever_is_done_first() -> None:

@@ -42,7 +42,7 @@ _BLOCK: Final = 64
 _LARGEST: Final = 256
 """Cells that it takes of very many: threads that begin something new wait for each other."""
 _TURNS: Final = 4
-"""Blocks for each thread, of cells that are not few: the last one should not wait long for the others."""
+"""Blocks for each thread at least, unless they are of few cells: no thread waits long for one that began last."""
 _GAP: Final = 2**16
 """Bytes between two runs that are still fetched from the disk as one."""
 _RUN: Final = 2**22
@@ -125,8 +125,8 @@ class NativeReader:
         finally:
             left.clear()  # after an error, nothing more is begun
             wait(threads)
-        for thread in threads:
-            thread.result()
+        while threads:  # an error's traceback would keep them, and they it
+            threads.pop().result()
         return [found[number] for number in range(len(blocks))]
 
     def _large_blocks(self, order: NDArray[Any]) -> list[Ints]:
